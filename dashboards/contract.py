@@ -1,0 +1,198 @@
+"""What a page is told about a run, as plain JSON: the same for a single file, a live server and a notebook.
+
+Resources by name: `summary` (this file), `table`, `vocabulary` and `feature/<id>` (feature_contract.py), and
+`figures-light`, `figures-dark` (name -> Plotly figure). A change that an older renderer would misread raises
+CONTRACT_VERSION. Tokens are ids throughout; their texts stand in `vocabulary` alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dashboards.feature_contract import feature_facts
+from dashboards.prefix_view import PREFIX_METRICS
+from dashboards.run_record import RunRecord
+
+CONTRACT_VERSION = 1
+Json = dict[str, Any]
+
+ARCHITECTURES = {
+    "topk": "TopK",
+    "batch_topk": "BatchTopK",
+    "matryoshka": "Matryoshka BatchTopK",
+    "standard": "L1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One line of the table of merits. `kind` says how a value is written (web/format.js)."""
+
+    key: str
+    label: str
+    kind: str
+    unit: str
+    meaning: str
+    interval: str = ""
+
+
+MEASURES = (
+    Measure("explained_variance", "explained variance (EV)", "number", "", "1 is perfect, 0 is the mean alone",
+            "explained_variance_interval"),
+    Measure("l0", "L0", "number", "features/token", "active features per token"),
+    Measure("ce.delta", "ΔCE", "signed", "nats/token", "cross-entropy added by the SAE in place of the activations",
+            "ce.delta_interval"),
+    Measure("ce.recovered_vs_zero", "loss recovered, against zeros", "share", "", "100% is a lossless SAE"),
+    Measure("ce.recovered_vs_mean", "loss recovered, against the mean", "share", "", "100% is a lossless SAE"),
+    Measure("ce.kl", "KL", "number", "nats/token", "of the next-token distribution from the clean model's"),
+    Measure("dead_share", "dead features", "share", "", "never fired on the evaluation text"),
+    Measure("dense_share", "dense features", "share", "", "fire on more than 10% of tokens"),
+)  # fmt: skip
+CE_ARMS = (("clean", "clean model"), ("sae", "with the SAE"), ("mean", "with the mean"), ("zero", "with zeros"))
+
+
+def summary(run: RunRecord, *, sample_seed: int, figures: Sequence[str]) -> Json:
+    """All that the page shows before it opens anything large."""
+    return {
+        "contract_version": CONTRACT_VERSION,
+        "run": {"name": run.name, "status": run.manifest.status, "created_utc": run.manifest.created_utc},
+        "subject": subject(run),
+        "headline": [_cell(measure, run.evaluation or {}) | {"label": label} for measure, label in _headline()],
+        "quality": _quality(run.evaluation),
+        "prefixes": _prefixes(run.evaluation),
+        "evaluated_on": _evaluated_on(run.evaluation),
+        "features": feature_facts(run.statistics, sample_seed=sample_seed),
+        "provenance": provenance(run),
+        "command": run.manifest.command,
+        "config": run.config_text,
+        "figures": list(figures),
+    }
+
+
+def subject(run: RunRecord) -> Json:
+    """Model, hook, architecture and size, None where the run does not say."""
+    sae = run.config.get("sae")
+    settings = sae if isinstance(sae, dict) else run.config
+    architecture = settings.get("architecture")
+    width = run.statistics.d_sae if run.statistics is not None else settings.get("d_sae")
+    return {
+        "model": run.manifest.model.get("name") or run.config.get("model"),
+        "hook": run.manifest.model.get("hook") or run.config.get("hook"),
+        "architecture": ARCHITECTURES.get(str(architecture), architecture),
+        "d_sae": width,
+        "k": settings.get("k"),
+        "n_training_tokens": max((row.get("n_tokens", 0) for row in run.metrics), default=None),
+    }
+
+
+def provenance(run: RunRecord) -> list[Json]:
+    """Groups of (label, value) lines, from which a reader can check and repeat."""
+    manifest = run.manifest
+    evaluation = run.evaluation or {}
+    about = {
+        "status": manifest.status, "created (UTC)": manifest.created_utc, "seed": manifest.seed,
+        "commit": manifest.commit or "not recorded",
+    }  # fmt: skip
+    measured = {key: evaluation[key] for key in ("model_hash", "data", "mask_policy") if key in evaluation}
+    groups = {
+        "Run": about,
+        "Model": manifest.model,
+        "Data": manifest.data,
+        "Evaluation": measured,
+        "Results": manifest.results,
+        "Versions": manifest.versions,
+        "Hardware": manifest.hardware,
+    }
+    return [{"title": title, "lines": _lines(values)} for title, values in groups.items() if values]
+
+
+def _headline() -> list[tuple[Measure, str]]:
+    by_key = {measure.key: measure for measure in MEASURES}
+    return [(by_key["explained_variance"], "EV"), (by_key["l0"], "L0"), (by_key["ce.delta"], "ΔCE")]
+
+
+def _quality(evaluation: Json | None) -> Json | None:
+    if evaluation is None:
+        return None
+    arms = {"this SAE": evaluation, **(evaluation.get("null_arms") or {})}
+    measures = [*MEASURES, *_sink_measures(evaluation)]
+    rows = [
+        {"label": measure.label, "meaning": measure.meaning, "cells": [_cell(measure, arm) for arm in arms.values()]}
+        for measure in measures
+    ]
+    cross_entropy = [
+        {"label": label, "value": value}
+        for key, label in CE_ARMS
+        if (value := look_up(evaluation, f"ce.{key}")) is not None
+    ]
+    return {"arms": list(arms), "rows": rows, "cross_entropy": cross_entropy}
+
+
+def _sink_measures(evaluation: Json) -> list[Measure]:
+    """EV with and without high-norm tokens, under whatever names the evaluation gives its numbers."""
+    sinks = evaluation.get("sinks")
+    numbers = [key for key, value in sinks.items() if isinstance(value, float)] if isinstance(sinks, dict) else []
+    return [Measure(f"sinks.{key}", _words(key), "number", "", "high-norm tokens apart") for key in numbers]
+
+
+def _cell(measure: Measure, values: Mapping[str, Any]) -> Json:
+    interval = look_up(values, measure.interval) if measure.interval else None
+    return {
+        "value": look_up(values, measure.key),
+        "interval": list(interval) if interval else None,
+        "kind": measure.kind,
+        "unit": measure.unit,
+    }
+
+
+def _prefixes(evaluation: Json | None) -> Json | None:
+    rows = (evaluation or {}).get("prefixes")
+    if not rows or len(rows) < 2:
+        return None
+    kinds = {"explained_variance": "number", "l0": "number", "ce_delta": "signed", "kl": "number"}
+    shown = [(key, title) for key, title in PREFIX_METRICS if any(row.get(key) is not None for row in rows)]
+    columns = [{"label": "first n features", "kind": "count"}]
+    columns += [{"label": title, "kind": kinds[key]} for key, title in shown]
+    return {"columns": columns, "rows": [[row["width"], *(row.get(key) for key, _ in shown)] for row in rows]}
+
+
+def _evaluated_on(evaluation: Json | None) -> Json | None:
+    if evaluation is None:
+        return None
+    return {key: evaluation.get(key) for key in ("n_tokens", "n_documents")}
+
+
+def look_up(values: Mapping[str, Any], dotted: str) -> Any:
+    """The value under a dotted path, or under the path joined by underscores (`ce_delta`); None if not measured."""
+    found: Any = values
+    for part in dotted.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            flat = dotted.replace(".", "_")
+            return values.get(flat, values.get(dotted.split(".")[-1]) if "." in dotted else None)
+        found = found[part]
+    return found
+
+
+def _lines(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
+    lines: list[list[str]] = []
+    for key, value in values.items():
+        label = f"{prefix}{_words(str(key))}"
+        if isinstance(value, Mapping):
+            lines += _lines(value, f"{label}, ")
+        elif value is not None:
+            lines.append([label, _written(value)])
+    return lines
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(_written(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")

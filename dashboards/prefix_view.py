@@ -1,0 +1,52 @@
+"""What each nested prefix of a Matryoshka SAE is worth on its own."""
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.theme import LIGHT, Theme, level_colours, template
+
+PREFIX_METRICS = (
+    ("explained_variance", "explained variance"),
+    ("l0", "active features per token"),
+    ("ce_delta", "ΔCE, nats/token"),
+    ("kl", "KL, nats/token"),
+)
+
+
+def prefix_figure(prefixes: Sequence[Mapping[str, float]], theme: Theme = LIGHT) -> go.Figure:
+    """One small panel per metric over prefix width (log axis); metrics that were not measured are left out."""
+    shown = [(key, title) for key, title in PREFIX_METRICS if any(row.get(key) is not None for row in prefixes)]
+    figure = make_subplots(rows=1, cols=max(len(shown), 1), horizontal_spacing=0.09)
+    figure.update_layout(template=template(theme), margin={"l": 44, "t": 28, "r": 12})
+    widths = [row["width"] for row in prefixes]
+    colours = level_colours(len(prefixes), theme) if prefixes else []
+    for column, (key, title) in enumerate(shown, start=1):
+        figure.add_trace(_points(widths, [row.get(key) for row in prefixes], title, colours, theme), row=1, col=column)
+        figure.update_xaxes(_width_axis(widths), row=1, col=column)
+        domain = figure.layout[f"xaxis{column if column > 1 else ''}"].domain
+        figure.add_annotation(
+            text=title, x=domain[0], y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom", yshift=8,
+            showarrow=False, font={"color": theme.muted, "size": 12},
+        )  # fmt: skip
+    return figure
+
+
+def _points(
+    widths: list[float], values: list[float | None], title: str, colours: list[str], theme: Theme
+) -> go.Scatter:
+    return go.Scatter(
+        x=widths, y=values, mode="lines+markers", name=title, line={"color": theme.line, "width": 1.5},
+        marker={"color": colours, "size": 8}, hovertemplate=f"first %{{x:,}} features<br>{title} %{{y:.4g}}<extra></extra>",
+    )  # fmt: skip
+
+
+def _width_axis(widths: list[float]) -> dict[str, object]:
+    return {
+        "type": "log",
+        "title_text": "first n features (log)",
+        "tickvals": widths,
+        "ticktext": [f"{width:,.0f}" if width < 10_000 else f"{width / 1000:.3g}k" for width in widths],
+        "tickangle": 0,
+    }

@@ -1,0 +1,76 @@
+"""Everything a finished run left on disk, read once; what was not measured is None."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dashboards.tokens import load_token_texts
+from interp.config import read_yaml
+from interp.errors import ArtifactError
+from interp.runs import RunFolder, RunManifest
+from interp.storage import read_json
+from saes.features import FeatureStatistics, load_features
+
+MetricRow = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a report is made from."""
+
+    name: str
+    manifest: RunManifest
+    config: dict[str, Any]
+    config_text: str
+    metrics: list[MetricRow]
+    evaluation: dict[str, Any] | None
+    statistics: FeatureStatistics | None
+    token_texts: list[str] | None
+
+
+def load_run(path: Path | str) -> RunRecord:
+    """Read a run folder.
+
+    Raises: ArtifactError if it is no run folder or a file in it is damaged.
+    """
+    run = RunFolder.open(path)
+    return RunRecord(
+        name=run.name,
+        manifest=run.manifest(),
+        config=read_yaml(run.config_path) if run.config_path.exists() else {},
+        config_text=run.config_path.read_text(encoding="utf-8") if run.config_path.exists() else "",
+        metrics=read_metrics(run.metrics_path),
+        evaluation=_read_evaluation(run.evaluation_path),
+        statistics=load_features(run.features) if run.features.is_dir() else None,
+        token_texts=load_token_texts(run.features),
+    )
+
+
+def read_metrics(path: Path) -> list[MetricRow]:
+    """Rows of metrics.jsonl; a last line still being written is left out, a missing file has no rows.
+
+    Raises: ArtifactError naming the line that is damaged.
+    """
+    if not path.exists():
+        return []
+    *lines, _unfinished = path.read_text(encoding="utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ArtifactError(f"{path}, line {number}: not valid JSON ({error}); the file is damaged") from None
+        if not isinstance(row, dict):
+            raise ArtifactError(f"{path}, line {number}: got {type(row).__name__}; expected a JSON object")
+        rows.append({key: value for key, value in row.items() if isinstance(value, int | float)})
+    return rows
+
+
+def _read_evaluation(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    evaluation = read_json(path)
+    if not isinstance(evaluation, dict):
+        raise ArtifactError(f"{path}: got {type(evaluation).__name__}; expected a JSON object; evaluate the run again")
+    return evaluation

@@ -1,0 +1,128 @@
+"""How a run went: rows of metrics.jsonl -> figures over the tokens seen."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.theme import LIGHT, Theme, end_labels, level_colours, template
+
+Rows = Sequence[Mapping[str, float]]
+PREFIX_KEY = "loss_prefix_"
+
+
+def loss_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
+    """Training loss, and each prefix's own for a Matryoshka SAE."""
+    prefixes = sorted({int(key.removeprefix(PREFIX_KEY)) for row in rows for key in row if key.startswith(PREFIX_KEY)})
+    keys = ["loss", *(f"{PREFIX_KEY}{width}" for width in prefixes)]
+    labels = ["total" if prefixes else "loss", *(f"first {width:,}" for width in prefixes)]
+    colours = [theme.ink, *level_colours(len(prefixes), theme)] if prefixes else [theme.accent]
+    return _lines(rows, keys, labels, colours, theme, title="loss", log=True)
+
+
+def variance_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
+    """Explained variance on the training stream."""
+    return _lines(rows, ["explained_variance"], ["EV"], [theme.accent], theme, title="explained variance")
+
+
+def l0_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
+    """Active features per token."""
+    return _lines(rows, ["l0"], ["L0"], [theme.accent], theme, title="active features per token")
+
+
+def dead_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
+    """Features that have not fired for long enough to count as dead."""
+    figure = _lines(rows, ["dead"], ["dead"], [theme.down], theme, title="dead features")
+    return figure.update_yaxes(rangemode="tozero")
+
+
+def schedule_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
+    """Learning rate above, gradient norm before clipping below."""
+    panels = [("lr", "learning rate", theme.accent), ("grad_norm", "gradient norm", theme.ink)]
+    figure = _stacked(theme)
+    for row, (key, title, colour) in enumerate(panels, start=1):
+        x, y, steps = _series(rows, key)
+        figure.add_trace(_line(x, y, steps, title, colour), row=row, col=1)
+        figure.update_yaxes(title_text=title, row=row, col=1)
+    return figure
+
+
+def throughput_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
+    """Tokens per second above; below, where the time went."""
+    figure = _stacked(theme)
+    x, y, steps = _series(rows, "tokens_per_s")
+    figure.add_trace(_line(x, y, steps, "tokens/s", theme.accent), row=1, col=1)
+    timed = [row for row in rows if row.get("seconds_harvest", 0) + row.get("seconds_update", 0) > 0]
+    x, harvest, steps = _series(timed, "seconds_harvest")
+    shares = [seconds / (seconds + row["seconds_update"]) for seconds, row in zip(harvest, timed, strict=True)]
+    for label, values, colour in (
+        ("harvest", shares, theme.levels[3]),
+        ("update", [1 - share for share in shares], theme.levels[1]),
+    ):
+        trace = go.Scatter(
+            x=x, y=values, mode="lines", stackgroup="time", name=label, line={"width": 0},
+            fillcolor=colour, hovertemplate=f"{label} %{{y:.1%}}<extra></extra>",
+        )  # fmt: skip
+        figure.add_trace(trace, row=2, col=1)
+    figure.update_yaxes(title_text="tokens/s", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text="share of time", tickformat=".0%", range=[0, 1], row=2, col=1)
+    if shares:
+        end_labels(figure, ["harvest", "update"], [shares[-1] / 2, (1 + shares[-1]) / 2], [theme.muted] * 2, yref="y2")
+    return figure.update_layout(margin_r=64)
+
+
+def _lines(
+    rows: Rows,
+    keys: Sequence[str],
+    labels: Sequence[str],
+    colours: Sequence[str],
+    theme: Theme,
+    *,
+    title: str,
+    log: bool = False,
+) -> go.Figure:
+    series = [_series(rows, key) for key in keys]
+    values = [value for _, y, _ in series for value in y]
+    log = log and bool(values) and min(values) > 0
+    figure = go.Figure(layout={"template": template(theme)})
+    for (x, y, steps), label, colour in zip(series, labels, colours, strict=True):
+        figure.add_trace(_line(x, y, steps, label, colour))
+    figure.update_xaxes(title_text="training tokens")
+    figure.update_yaxes(title_text=f"{title} (log)" if log else title, type="log" if log else "linear")
+    if len(series) > 1 and values:
+        _label_ends(figure, series, labels, colours, log=log)
+    return figure
+
+
+def _label_ends(figure: go.Figure, series: list, labels: Sequence[str], colours: Sequence[str], *, log: bool) -> None:
+    scale = math.log10 if log else float
+    every = [scale(value) for _, y, _ in series for value in y]
+    low, high = min(every), max(every)
+    pad = 0.04 * (high - low or 1.0)
+    low, high = low - pad, high + pad
+    ended = [index for index, (_, y, _) in enumerate(series) if y]
+    heights = [(scale(series[index][1][-1]) - low) / (high - low) for index in ended]
+    end_labels(figure, [labels[i] for i in ended], heights, [colours[i] for i in ended])
+    figure.update_yaxes(range=[low, high])
+    figure.update_layout(margin_r=84)
+
+
+def _stacked(theme: Theme) -> go.Figure:
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    figure.update_layout(template=template(theme))
+    return figure.update_xaxes(title_text="training tokens", row=2, col=1)
+
+
+def _series(rows: Rows, key: str) -> tuple[list[float], list[float], list[float]]:
+    """Tokens, values and steps of the rows that have this metric as a finite number."""
+    found = [row for row in rows if key in row and math.isfinite(row[key])]
+    return [row.get("n_tokens", row["step"]) for row in found], [row[key] for row in found], [r["step"] for r in found]
+
+
+def _line(x: list[float], y: list[float], steps: list[float], name: str, colour: str) -> go.Scatter:
+    return go.Scatter(
+        x=x, y=y, customdata=steps, name=name, mode="lines" if len(x) > 1 else "markers",
+        line={"color": colour, "width": 1.6}, marker={"color": colour},
+        hovertemplate=f"{name} %{{y:.5g}}<br>%{{x:,}} tokens, step %{{customdata:,}}<extra></extra>",
+    )  # fmt: skip

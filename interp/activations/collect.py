@@ -1,0 +1,63 @@
+"""`interp collect`: one pass of the model, activations of several hooks on disk."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from interp.activations.harvest import Harvest
+from interp.activations.store import StoreConfig, write_store
+from interp.config import Config
+from interp.counts import TokenCount
+from interp.datasets import DataConfig, open_stream
+from interp.models import load_model
+from interp.runs import RunFolder, RunManifest
+
+
+class CollectConfig(Config):
+    """What to write to disk."""
+
+    model: str = "embedded"
+    """"embedded", a Hugging Face folder or a hub name."""
+    dataset: str = "embedded"
+    """"embedded", a .txt, .jsonl or .parquet file, a folder of them, or a hub name."""
+    hooks: tuple[str, ...] = Field(min_length=1)
+    """Hook names, comma separated: all are collected in one pass. `interp models M --hooks` lists them."""
+    tokens: TokenCount = 1_000_000
+    """Tokens to collect; the data set is read again from its start if it is shorter."""
+    out: Path = Path("runs/activations")
+    """Folder to write."""
+    seed: int = 0
+    """Recorded; collecting itself is not random."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "float32"
+    """Number format of the model and of what is written: float32, bfloat16 or float16."""
+    data: DataConfig = DataConfig()
+    store: StoreConfig = StoreConfig()
+
+    @field_validator("hooks")
+    @classmethod
+    def _distinct(cls, hooks: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(hooks)) < len(hooks):
+            raise ValueError("name each hook once")
+        return hooks
+
+
+def collect(config: CollectConfig, *, resume: bool = False) -> RunFolder:
+    """Harvest the training split at the given hooks into safetensors shards.
+
+    Raises: ConfigError if the folder holds something else; StorageError if the disk is full (resume goes on).
+    """
+    model = load_model(config.model, device=config.device, dtype=config.dtype)
+    stream = open_stream(config.dataset, model, config.data)
+    source = Harvest(model, stream, config.hooks)
+    run = RunFolder(config.out)
+    if resume and run.manifest_path.exists():
+        run.check_same_config(config, may_differ=("tokens", "device", "out"))
+        if run.manifest().results.get("n_tokens", 0) >= config.tokens:
+            return run
+    else:
+        manifest = RunManifest.begin("activations", seed=config.seed, model=model.facts, data=stream.facts)
+        run = RunFolder.begin(config.out, config, manifest)
+    write_store(run, source, n_tokens=config.tokens, shard_tokens=config.store.shard_tokens)
+    return run

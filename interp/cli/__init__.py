@@ -1,0 +1,76 @@
+"""The `interp` command. Figures go to standard output, everything else to standard error."""
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+from interp.errors import InterpError
+
+# Command -> module that holds it. Read when used, so that `interp --help` does not wait for torch.
+_COMMANDS = {
+    "models": ("interp.cli.models", "Look at a model: its size, its hooks, what it writes."),
+    "collect": ("interp.cli.collect", "Write activations to disk, to train on them many times."),
+    "train": ("interp.cli.train", "Train a sparse autoencoder on a model's activations."),
+    "evaluate": ("interp.cli.evaluate", "Measure a trained SAE: EV, L0, dead features, CE with the SAE in place."),
+    "report": ("interp.cli.report", "Write a run as one HTML file that opens offline."),
+    "pretrain": ("interp.cli.pretrain", "Train a small language model from scratch."),
+    "study": ("interp.cli.study", "Repeat a published result and print ours beside it."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `interp train configs/quickstart.yaml`, then `interp evaluate` and `interp report` on its folder.",
+)
+@click.version_option(version("interp-workbench"), prog_name="interp")
+def cli() -> None:
+    """Interp Workbench: look inside a pretrained transformer.
+
+    Collect a model's activations, train sparse autoencoders on them, measure them and look at their features.
+    Works offline on an embedded model; takes any local Hugging Face folder or hub name with --model.
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and give its exit code: 0, or 2 for whatever the user can mend."""
+    try:
+        done = cli.main(arguments, prog_name="interp", standalone_mode=False)
+        return done if isinstance(done, int) else 0
+    except InterpError as error:
+        return _say(str(error))
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "interp"
+        return _say(f"{error.format_message()} (see `{path} --help`)")
+    except click.ClickException as error:
+        return _say(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        print("interp: interrupted; what was checkpointed is kept, go on with --resume", file=sys.stderr)
+        return 130
+
+
+def _say(message: str) -> int:
+    print(f"interp: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""`interp report`."""
+
+from pathlib import Path
+
+import click
+
+from dashboards.report import report_run
+from interp.cli.output import json_option, print_facts
+
+_EXAMPLES = """\b
+Examples:
+  interp report runs/quickstart
+  interp report runs/quickstart --out quickstart.html --tokens 500k
+"""
+
+
+@click.command("report", epilog=_EXAMPLES)
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File to write; by default report.html in the run folder.")
+@click.option("--tokens", default="200k", show_default=True, metavar="N", help="Text to look for feature examples in.")
+@click.option("--model", "model_name", help="The run's model if it has moved; its content must be the same.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@json_option
+def command(
+    run_folder: Path, out: Path | None, tokens: str, model_name: str | None, device: str, as_json: bool
+) -> None:
+    """Write a run as one HTML file: key figures, training curves, every feature with contexts and logit effects.
+
+    The file opens from disk, without network. What is missing (evaluation, features) is computed first.
+    """
+    from interp.cli.evaluate import COUNT
+
+    n_tokens = COUNT.convert(tokens, None, None)
+    path = report_run(run_folder, out=out, n_tokens=n_tokens, model_name=model_name, device=device)
+    facts = {"report": str(path), "bytes": path.stat().st_size, "open": path.resolve().as_uri()}
+    print_facts("Report", facts, as_json=as_json)

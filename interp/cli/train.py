@@ -1,0 +1,48 @@
+"""`interp train`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from interp.cli.options import ConfigCommand, config_options, overrides_from
+from interp.cli.output import json_option, print_facts
+from interp.runs import RunFolder
+from saes.training import TrainConfig, train
+
+_EXAMPLES = """\b
+Examples:
+  interp train configs/quickstart.yaml                            the embedded model, about three minutes
+  interp train configs/quickstart.yaml --sae.k 64 --out runs/k64  any setting by its dotted name
+  interp train --model gpt2 --dataset roneneldan/TinyStories --hook blocks.6.hook_resid_post --tokens 50M
+  interp train configs/quickstart.yaml --resume                   go on after an interruption, bit for bit
+"""
+
+ALIASES = {"sae.k": "--k", "sae.d_sae": "--d-sae", "sae.architecture": "--architecture", "schedule.lr": "--lr"}
+
+
+@click.command("train", cls=ConfigCommand, epilog=_EXAMPLES)
+@click.argument("config_file", metavar="[CONFIG]", required=False, type=click.Path(path_type=Path))
+@config_options(TrainConfig, aliases=ALIASES)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out if there is one; else start it.")
+@click.option("--resume-from", metavar="step_N", help="Go on from this checkpoint instead of the latest.")
+@json_option
+def command(config_file: Path | None, resume: bool, resume_from: str | None, as_json: bool, **flags: Any) -> None:
+    """Train a sparse autoencoder on a model's activations.
+
+    Settings come from the YAML file CONFIG, then from flags. Harvesting runs on the fly (or from disk, --activations);
+    the run folder gets metrics, checkpoints and, at the end, the SAE in a format that SAELens reads too.
+    """
+    config = TrainConfig.load(config_file, overrides_from(TrainConfig, flags))
+    run = train(config, resume=resume or resume_from is not None, resume_from=resume_from)
+    print_facts(f"Trained {run.name}", summary(run), as_json=as_json)
+
+
+def summary(run: RunFolder) -> dict[str, Any]:
+    """Where the run is and its last line of metrics."""
+    import json
+
+    lines = run.metrics_path.read_text().splitlines()
+    last = json.loads(lines[-1]) if lines else {}
+    shown = {key: last[key] for key in ("step", "n_tokens", "loss", "explained_variance", "l0", "dead") if key in last}
+    return {"run": str(run.path), "sae": str(run.sae), **shown}

@@ -1,0 +1,113 @@
+"""Configs: frozen, validated on construction, read from YAML, overridden by flags.
+
+A config describes a run. What changes while it runs is state (see interp.loop.TrainState), never config.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from interp.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all configs. The docstring under a field becomes its help on the command line."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str = "config") -> Self:
+        """Build from plain values.
+
+        Raises: ConfigError in one line, naming the key, what was got and, for an unknown key, the closest known one.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {_explain(cls, error)}") from None
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read YAML (none: all defaults), then apply overrides keyed by dotted name (`sae.k`).
+
+        Raises: ConfigError if the file is missing, is not a YAML mapping, or does not fit the fields.
+        """
+        values = read_yaml(Path(path)) if path is not None else {}
+        for dotted, value in (overrides or {}).items():
+            _set_dotted(values, dotted, value)
+        return cls.parse(values, source=str(path) if path is not None else "flags")
+
+    def to_yaml(self) -> str:
+        """All fields, defaults included, so that the text alone repeats the run."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def leaves(cls, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+        """Every plain field with its dotted name, nested configs opened."""
+        for name, field in cls.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+                yield from field.annotation.leaves(f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}", field
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from disk.
+
+    Raises: ConfigError if it is missing, unreadable or not a mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file; give the path of a YAML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({_one_line(error)}); give the path of a YAML text file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({_one_line(error)})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: got a YAML {type(values).__name__}; expected `key: value` lines")
+    return values
+
+
+def closest(word: str, known: list[str]) -> str:
+    """` Did you mean ...?`, or the known words if none is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(known)}"
+
+
+def _set_dotted(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{parent}: got {inner!r}; expected a group of settings, since {dotted} was given")
+        values = inner
+    values[last] = value
+
+
+def _explain(cls: type[Config], error: ValidationError) -> str:
+    first = error.errors()[0]
+    dotted = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {dotted!r}; {closest(dotted, [name for name, _ in cls.leaves()])}"
+    if first["type"] == "missing":
+        return f"{dotted!r} is missing; add it to the file or give --{dotted.replace('_', '-')}"
+    message = first["msg"].removeprefix("Value error, ")
+    where = f"{dotted}: " if dotted else ""
+    got = "" if isinstance(first["input"], dict) else f"got {first['input']!r}; "
+    return f"{where}{got}{message[:1].lower()}{message[1:]}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,119 @@
+"""Read and replace activations in a plain Hugging Face forward pass, under TransformerLens's hook names.
+
+Axes: b rows of tokens, t position, d width of the hook.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.errors import ConfigError, ModelError, ShapeError
+from interp.hook_points import Visit
+from interp.models import Model
+
+Edit = Callable[[Float[Tensor, "b t d"]], Float[Tensor, "b t d"]]
+"""Takes the activations at a hook (its own copy) and returns what shall stand there instead."""
+
+
+class _AllCaptured(Exception):
+    """Leaves the forward pass once the deepest wanted hook has been reached."""
+
+
+def capture(
+    model: Model,
+    token_ids: Int[Tensor, "b t"],
+    hooks: Sequence[str],
+    attention_mask: Bool[Tensor, "b t"] | Int[Tensor, "b t"] | None = None,
+    position_ids: Int[Tensor, "b t"] | None = None,
+) -> dict[str, Float[Tensor, "b t _"]]:
+    """Activations at `hooks`, in that order; nothing deeper than the deepest of them runs.
+
+    The tensors are detached, share no memory and may be changed in place. Causal models need no mask where padding is
+    on the right. Documents packed into one row do not see each other if position_ids restart at each and no mask is
+    given. Inside `edit`, edited values are seen.
+
+    Raises: UnknownHookError for a name the model lacks; ShapeError if token_ids are not rows that fit the context.
+    """
+    points = [model.hook(name) for name in hooks]
+    if not points:
+        raise ConfigError("got no hooks to capture; give at least one name")
+    _check_tokens(model, token_ids)
+    acts: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Visit:
+        def visit(x: Tensor) -> None:
+            acts[name] = x.detach()
+            if len(acts) == len(set(hooks)):
+                raise _AllCaptured
+
+        return visit
+
+    with ExitStack() as stack:
+        for point in points:
+            stack.enter_context(point.attach(model.hf, keep(point.name)))
+        _forward(model, token_ids, attention_mask, position_ids)
+    return _separate(acts, hooks, n_rows=token_ids.shape[0])
+
+
+@contextmanager
+def edit(model: Model, edits: Mapping[str, Edit]) -> Iterator[None]:
+    """Replace activations in every forward pass of `model.hf` inside the block, generation included.
+
+    Edits of one hook compose from the outermost block inwards. GPT-2's `hook_pos_embed` is shared by all rows, so its
+    function may see b = 1; while generating, a function sees only the new positions.
+
+    Raises: UnknownHookError for a name the model lacks; ShapeError if a function changes shape or dtype.
+    """
+    points = [(model.hook(name), function) for name, function in edits.items()]
+    with ExitStack() as stack:
+        for point, function in points:
+            stack.enter_context(point.attach(model.hf, _checked(point.name, function)))
+        yield
+
+
+def _checked(name: str, function: Edit) -> Visit:
+    def visit(x: Tensor) -> Tensor:
+        # A copy, since the same tensor may be an activation that somebody else holds (resid_post of one block is
+        # resid_pre of the next).
+        new = function(x.clone())
+        if not isinstance(new, Tensor) or new.shape != x.shape or new.dtype != x.dtype:
+            got = f"{tuple(new.shape)} {new.dtype}" if isinstance(new, Tensor) else type(new).__name__
+            raise ShapeError(f"the edit of {name} returned {got}; expected {tuple(x.shape)} {x.dtype}, like its input")
+        return new
+
+    return visit
+
+
+def _forward(model: Model, token_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None) -> None:
+    inputs = {"input_ids": token_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+    moved = {name: None if x is None else x.to(model.device) for name, x in inputs.items()}
+    # no_grad, not inference_mode: autograd refuses to save inference tensors, and an SAE trains on these.
+    with torch.no_grad():
+        try:
+            model.hf.base_model(**moved, use_cache=False)
+        except _AllCaptured:
+            return
+    raise ModelError("a captured module never ran (compiled models ignore new hooks); load the model without compiling")
+
+
+def _separate(acts: Mapping[str, Tensor], hooks: Sequence[str], n_rows: int) -> dict[str, Tensor]:
+    """One tensor per hook, none sharing memory with another (two names may mean one tensor)."""
+    seen: set[int] = set()
+    out = {}
+    for name in hooks:
+        x = acts[name].expand(n_rows, -1, -1)
+        storage = x.untyped_storage().data_ptr()
+        out[name] = x.clone() if storage in seen or not x.is_contiguous() else x
+        seen.add(storage)
+    return out
+
+
+def _check_tokens(model: Model, token_ids: Tensor) -> None:
+    if token_ids.ndim != 2 or token_ids.shape[1] > model.context_size:
+        raise ShapeError(
+            f"got token ids of shape {tuple(token_ids.shape)}; expected (rows, positions) with at most "
+            f"{model.context_size} positions, the context of {model.name}; cut or pad the rows"
+        )

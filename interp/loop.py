@@ -1,0 +1,146 @@
+"""The one training loop, used by SAEs, lenses, codebooks and pretraining alike.
+
+A step reads: `task.losses(batch)` (pure), then `update(...)`, the only place where weights move. `fit` yields reports;
+logging, saving and stopping belong to whoever iterates (see interp.recording).
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from interp.code import Code
+from interp.config import Config
+from interp.errors import NonFiniteError
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one batch gave: the loss with its graph, its named terms (detached scalars) and, for dictionaries, the code."""
+
+    loss: Tensor
+    terms: Mapping[str, Tensor]
+    n_tokens: int
+    code: Code | None = None
+
+
+class Trainable(Protocol):
+    """What the loop can fit. A torch module whose parameters and buffers are all of its state."""
+
+    def losses(self, batch: Any) -> StepReport:
+        """Loss of a batch. Pure: logging may call it too."""
+        ...
+
+    def project_gradients(self) -> None:
+        """Adjust gradients after backward and before clipping (nothing for most)."""
+        ...
+
+    def after_update(self, report: StepReport) -> None:
+        """Restore constraints and advance counters after the optimiser moved the weights (nothing for most)."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+class BatchSource(Protocol):
+    """Batches in a fixed order that can be taken up again at a cursor."""
+
+    def __next__(self) -> Any: ...
+    def cursor(self) -> dict[str, int]: ...
+    def seek(self, cursor: Mapping[str, int]) -> None: ...
+
+
+class Schedule(Config):
+    """Learning rate over the run: linear warm-up, constant, then decay to zero."""
+
+    lr: float = 3e-4
+    """Peak learning rate."""
+    warmup_share: float = 0.02
+    """Share of the steps over which the learning rate rises from zero."""
+    decay_share: float = 0.2
+    """Share of the steps, at the end, over which it falls to zero."""
+    decay: Literal["linear", "cosine"] = "linear"
+    """Shape of the fall."""
+
+    def at(self, step: int, n_steps: int) -> float:
+        """Learning rate of a step counted from 0."""
+        warmup = max(1, round(self.warmup_share * n_steps))
+        decay = max(1, round(self.decay_share * n_steps))
+        rise = min(1.0, (step + 1) / warmup)
+        left = min(1.0, (n_steps - step) / decay) if self.decay_share > 0 else 1.0
+        fall = left if self.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+        return self.lr * min(rise, fall)
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A finished step. `step` counts finished steps, so it is 1 after the first."""
+
+    step: int
+    n_tokens: int
+    report: StepReport
+    lr: float
+    grad_norm: float
+    seconds_batch: float
+    seconds_update: float
+
+
+def update(
+    task: Trainable, optimiser: torch.optim.Optimizer, report: StepReport, *, lr: float, clip_norm: float, step: int
+) -> float:
+    """Backward pass and optimiser step: the single mutator. Gives the gradient norm before clipping.
+
+    Raises: NonFiniteError, naming the step and the terms, before any weight has moved.
+    """
+    if not bool(torch.isfinite(report.loss)):
+        raise NonFiniteError(f"step {step}: loss is {float(report.loss)} ({_terms(report)}); {_ADVICE}")
+    optimiser.zero_grad(set_to_none=True)
+    report.loss.backward()  # type: ignore[no-untyped-call]
+    task.project_gradients()
+    parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    if not math.isfinite(norm):
+        raise NonFiniteError(f"step {step}: gradient norm is {norm} ({_terms(report)}); {_ADVICE}")
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+    if clip_norm > 0 and norm > clip_norm:
+        torch._foreach_mul_([p.grad for p in parameters], clip_norm / (norm + 1e-6))
+    optimiser.step()
+    task.after_update(report)
+    return norm
+
+
+_ADVICE = "no weight was changed; lower the learning rate or look at the input at this step"
+
+
+def _terms(report: StepReport) -> str:
+    return ", ".join(f"{name} {float(value):.4g}" for name, value in report.terms.items()) or "no terms"
+
+
+def fit(
+    task: Trainable,
+    optimiser: torch.optim.Optimizer,
+    batches: BatchSource,
+    *,
+    schedule: Schedule,
+    n_steps: int,
+    clip_norm: float = 1.0,
+    start_step: int = 0,
+    start_tokens: int = 0,
+) -> Iterator[StepDone]:
+    """Run steps start_step + 1 … n_steps and yield each when it is done."""
+    n_tokens = start_tokens
+    for step in range(start_step, n_steps):
+        begun = time.perf_counter()
+        batch = next(batches)
+        harvested = time.perf_counter()
+        report = task.losses(batch)
+        lr = schedule.at(step, n_steps)
+        norm = update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step + 1)
+        n_tokens += report.n_tokens
+        ended = time.perf_counter()
+        yield StepDone(step + 1, n_tokens, report, lr, norm, harvested - begun, ended - harvested)

@@ -1,0 +1,1 @@
+"""Small language models from scratch: the recipe of the embedded model."""

@@ -1,0 +1,152 @@
+"""What happens around the loop: metrics as JSON lines, checkpoints in time, progress that a person can follow."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from interp.config import Config
+from interp.loop import StepDone
+from interp.storage import told
+
+Row = dict[str, float | int]
+
+
+class Recording(Config):
+    """How often a run writes something down."""
+
+    log_every: int = 20
+    """Steps between two lines of metrics.jsonl."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints; one is always written at the end."""
+    keep_checkpoints: int = 2
+    """How many checkpoints stay on disk, newest first."""
+
+
+class MetricsFile:
+    """metrics.jsonl, appended line by line; what came after the last checkpoint is cut off on resume."""
+
+    def __init__(self, path: Path, *, offset: int = 0) -> None:
+        self._path = path
+        with told(path):
+            path.touch()
+            self._file: BufferedWriter = path.open("r+b")  # type: ignore[assignment]
+            self._file.truncate(offset)
+            self._file.seek(offset)
+
+    def write(self, row: Row) -> None:
+        with told(self._path):
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+
+    def sync(self) -> int:
+        """Make all lines durable and give the length in bytes."""
+        with told(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ProgressLines:
+    """A live bar on a terminal, a plain line now and then elsewhere. Everything goes to standard error."""
+
+    def __init__(self, label: str, total: int, *, done: int = 0, seconds_between_lines: float = 15.0) -> None:
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._live = self._console.is_terminal
+        self._label, self._total = label, total
+        self._between, self._last = seconds_between_lines, time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        more = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        self._progress = Progress(*columns, *more, console=self._console, disable=not self._live)
+        self._task = self._progress.add_task(label, total=total, completed=done, note="")
+
+    def __enter__(self) -> "ProgressLines":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, note: str = "") -> None:
+        """Tell how far it is; plain lines are spaced out in time, the last one always comes."""
+        self._progress.update(self._task, completed=done, note=note)
+        late = time.monotonic() - self._last >= self._between
+        if not self._live and (late or done >= self._total):
+            self._last = time.monotonic()
+            print(f"{self._label}: {done:,}/{self._total:,} {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+def record(
+    steps: Iterable[StepDone],
+    metrics: MetricsFile,
+    *,
+    label: str,
+    n_steps: int,
+    recording: Recording,
+    save: Callable[[StepDone], None],
+    start: int = 0,
+    more: Callable[[StepDone], Row] | None = None,
+) -> StepDone | None:
+    """Drive a fit to its end: log, show, checkpoint. Gives the last step, None if there was nothing left to do.
+
+    `more` adds to the rows that are written; `start` counts the steps that were done before.
+    """
+    clock = _Clock()
+    last = None
+    with ProgressLines(label, n_steps, done=start) as progress:
+        for done in steps:
+            last = done
+            clock.add(done)
+            if done.step % recording.log_every == 0 or done.step == n_steps:
+                row = row_of(done) | (more(done) if more else {}) | clock.read()
+                metrics.write(row)
+                progress.show(done.step, _note(row))
+            if done.step % recording.checkpoint_every == 0 or done.step == n_steps:
+                save(done)
+    return last
+
+
+def row_of(done: StepDone) -> Row:
+    """What metrics.jsonl says of a step."""
+    row: Row = {"step": done.step, "n_tokens": done.n_tokens, "loss": float(done.report.loss.detach())}
+    row |= {name: float(value) for name, value in done.report.terms.items()}
+    return row | {"lr": done.lr, "grad_norm": done.grad_norm}
+
+
+class _Clock:
+    """Throughput between two readings."""
+
+    def __init__(self) -> None:
+        self._tokens, self._batch, self._update = 0, 0.0, 0.0
+
+    def add(self, done: StepDone) -> None:
+        self._tokens += done.report.n_tokens
+        self._batch += done.seconds_batch
+        self._update += done.seconds_update
+
+    def read(self) -> Row:
+        seconds = max(self._batch + self._update, 1e-9)
+        row: Row = {
+            "tokens_per_s": round(self._tokens / seconds, 1),
+            "seconds_harvest": round(self._batch, 4),
+            "seconds_update": round(self._update, 4),
+        }
+        self._tokens, self._batch, self._update = 0, 0.0, 0.0
+        return row
+
+
+def _note(row: dict[str, Any]) -> str:
+    shown = [f"loss {row['loss']:.4g}"] if "loss" in row else []
+    shown += [f"EV {row['explained_variance']:.3f}"] if "explained_variance" in row else []
+    shown += [f"L0 {row['l0']:.1f}"] if "l0" in row else []
+    return "  ".join([*shown, f"{row['tokens_per_s']:,.0f} tokens/s"])

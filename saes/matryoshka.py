@@ -1,0 +1,51 @@
+"""Matryoshka BatchTopK: nested prefixes of the dictionary each reconstruct the input alone."""
+
+from typing import final
+
+import torch
+
+from interp.code import Code
+from saes.base import SAE
+from saes.batch_topk import running_threshold
+from saes.ops.encode import Preactivations
+from saes.ops.select import Selection, select_above, select_per_batch
+
+
+@final
+class MatryoshkaSAE(SAE):
+    """BatchTopK whose loss adds up the errors of nested prefixes, so that general features come first.
+
+    Source: Bussmann et al. 2025 (arXiv 2503.17547), section 3.
+    """
+
+    def select(self, pre: Preactivations) -> Selection:
+        return select_per_batch(pre, self.config.k)
+
+    def select_at_inference(self, pre: Preactivations) -> Selection:
+        return select_above(pre, self.threshold)
+
+    def update_threshold(self, code: Code) -> None:
+        """Running mean of the batch's smallest positive activation."""
+        self.threshold.copy_(running_threshold(self.threshold, code, self.n_updates, self.config.threshold_rate))
+
+    def prefix_widths(self) -> tuple[int, ...]:
+        """The configured widths, or widths drawn for this step."""
+        config = self.config
+        if config.prefix_sampling == "fixed":
+            return config.prefix_widths()
+        # Seeded by the step, so that a resumed run draws what the unbroken one would have drawn.
+        generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + int(self.n_updates))
+        return draw_prefixes(config.d_sae, config.n_prefixes, config.pareto_exponent, generator)
+
+
+def draw_prefixes(d_sae: int, n_prefixes: int, exponent: float, generator: torch.Generator) -> tuple[int, ...]:
+    """Ascending distinct widths: the whole dictionary, and n_prefixes - 1 smaller ones from a truncated Pareto.
+
+    P(width = w) is proportional to w^-a - (w + 1)^-a.
+    Source: Bussmann et al. 2025 (arXiv 2503.17547), toy experiment.
+    """
+    if n_prefixes == 1:
+        return (d_sae,)
+    edges = torch.arange(1, d_sae + 1, dtype=torch.float64) ** -exponent
+    drawn = torch.multinomial(edges[:-1] - edges[1:], n_prefixes - 1, generator=generator) + 1
+    return (*sorted(drawn.tolist()), d_sae)

@@ -1,0 +1,1 @@
+"""Sparse encode, select and decode, each beside a plain dense twin."""

@@ -1,0 +1,159 @@
+"""Exact selection of active features without sorting all of them.
+
+Ties are broken by (value descending, token ascending, feature ascending). What is not positive is never active.
+Axes: b tokens, c tokens of a chunk, f features, n entries, m entries that compete.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.code import Code, offsets_of
+from saes.ops.encode import Preactivations
+
+GROUP = 32
+"""Features that share one maximum: a group is looked into only if its maximum reaches the bound."""
+SAMPLE = 1 << 17
+"""Pre-activations from which the bound of a batch selection is estimated."""
+MARGIN = 1.4
+"""Candidates aimed at per entry kept: more cost time, fewer risk another pass."""
+
+Bound = Float[Tensor, "c_or_1 1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A code, and how many more passes its selection took because the first bound was too high."""
+
+    code: Code
+    fallbacks: int
+
+
+def select_per_token(pre: Preactivations, k: int) -> Selection:
+    """The k largest positive pre-activations of every token."""
+    code = _candidates(pre, lambda chunk: _bound_per_row(chunk, k))
+    counts = code.row_offsets.diff()
+    widest = int(counts.max()) if counts.numel() else 0
+    if widest <= k:
+        return Selection(code, 0)
+    rows = code.rows()
+    place = torch.arange(rows.shape[0], device=rows.device) - code.row_offsets[rows]
+    padded = code.values.new_zeros(counts.shape[0], widest)
+    padded[rows, place] = code.values
+    return Selection(_kept(code, largest(padded, k)[rows, place]), 0)
+
+
+def select_per_batch(pre: Preactivations, k: int) -> Selection:
+    """The k·b largest positive pre-activations of the batch: k per token on average.
+
+    The first chunk, a strided sample, gives a bound that about MARGIN·k·b entries reach. If fewer than k·b do, the
+    pass is repeated with a bound four times laxer, at last with all positive entries.
+    Source: Bussmann et al. 2024 (BatchTopK), section 3.
+    """
+    n = k * pre.x.shape[0]
+    margin, fallbacks = MARGIN, 0
+    while True:
+        bound = _SampledBound(margin * k / pre.weight.shape[0])
+        code = _candidates(pre, bound)
+        if code.values.shape[0] >= n or bound.takes_all:
+            return Selection(_kept(code, largest(code.values[None], n)[0]), fallbacks)
+        margin, fallbacks = 4 * margin, fallbacks + 1
+
+
+def select_above(pre: Preactivations, threshold: Float[Tensor, ""]) -> Selection:
+    """All positive pre-activations strictly above the threshold, as a JumpReLU takes them."""
+    bound = _next_above(threshold.clamp(min=0)).to(pre.x.dtype).reshape(1, 1)
+    return Selection(_candidates(pre, lambda chunk: bound), 0)
+
+
+def largest(values: Float[Tensor, "r m"], k: int) -> Bool[Tensor, "r m"]:
+    """Which entries of each row are its k largest positive ones; among equals the first are taken."""
+    positive = values > 0
+    if k >= values.shape[1]:
+        return positive
+    smallest = values.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
+    above, equal = values > smallest, values == smallest
+    room = k - above.sum(1, keepdim=True)
+    return (above | (equal & (equal.cumsum(1) <= room))) & positive
+
+
+def _bound_per_row(chunk: Float[Tensor, "c f"], k: int) -> Bound:
+    """The k-th largest group maximum: at least k entries of the row reach it."""
+    maxima = _grouped(chunk).amax(1)
+    if maxima.shape[1] <= k:
+        return _least_positive(chunk).reshape(1, 1)
+    kth = maxima.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
+    return torch.maximum(kth, _least_positive(chunk))
+
+
+class _SampledBound:
+    """A value that about `share` of the first chunk's entries reach, estimated once and then kept."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self.takes_all = share >= 1
+        self.value: Bound | None = None
+
+    def __call__(self, chunk: Float[Tensor, "c f"]) -> Bound:
+        if self.value is None:
+            self.value = self._estimate(chunk)
+        return self.value
+
+    def _estimate(self, chunk: Float[Tensor, "c f"]) -> Bound:
+        least = _least_positive(chunk).reshape(1, 1)
+        if self.takes_all:
+            return least
+        # An odd stride visits all features, though their number is mostly a power of two.
+        stride = max(1, chunk.numel() // SAMPLE) | 1
+        sample = chunk.reshape(-1)[::stride]
+        rank = min(math.ceil(self.share * sample.shape[0]), sample.shape[0])
+        return torch.maximum(sample.topk(rank, sorted=False).values.amin(), least)
+
+
+def _candidates(pre: Preactivations, bound_of: Callable[[Tensor], Bound]) -> Code:
+    """All entries that reach their chunk's bound, as a code."""
+    n_rows, d_sae, n_chunks = pre.x.shape[0], pre.weight.shape[0], pre.n_chunks
+    # 32-bit keys sort ten times faster.
+    key_dtype = torch.int32 if n_rows * d_sae < 2**31 else torch.int64
+    keys, values = [], []
+    for offset, chunk in pre:
+        rows, features, reached = _reaching(chunk, bound_of(chunk))
+        keys.append(((rows * n_chunks + offset) * d_sae + features).to(key_dtype))
+        values.append(reached)
+    sorted_keys, order = torch.cat(keys).sort()
+    position = sorted_keys.long()
+    counts = torch.bincount(position // d_sae, minlength=n_rows)
+    return Code(torch.cat(values)[order], position % d_sae, offsets_of(counts), d_sae)
+
+
+def _reaching(chunk: Float[Tensor, "c f"], bound: Bound) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Tensor]:
+    """Row, feature and value of the entries that reach the bound; groups below it are not looked into."""
+    grouped = _grouped(chunk)
+    n_groups = grouped.shape[2]
+    rows, groups = (grouped.amax(1) >= bound).nonzero(as_tuple=True)
+    members = grouped[rows, :, groups]
+    hit, member = (members >= bound.expand(chunk.shape[0], 1)[rows]).nonzero(as_tuple=True)
+    return rows[hit], member * n_groups + groups[hit], members[hit, member]
+
+
+def _grouped(chunk: Float[Tensor, "c f"]) -> Float[Tensor, "c m g"]:
+    """Groups of strided features, since a maximum over the middle axis is vectorised."""
+    size = math.gcd(chunk.shape[1], GROUP)
+    return chunk.view(chunk.shape[0], size, chunk.shape[1] // size)
+
+
+def _kept(code: Code, keep: Bool[Tensor, " n"]) -> Code:
+    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
+    return Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae)
+
+
+def _least_positive(like: Tensor) -> Tensor:
+    return _next_above(like.new_zeros(()))
+
+
+def _next_above(value: Tensor) -> Tensor:
+    return torch.nextafter(value, torch.full_like(value, torch.inf))

@@ -1,0 +1,231 @@
+"""`interp train`: from a config to a run folder with a trained SAE. Composes the parts; holds no mathematics."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from interp.activations.blocks import ShuffleConfig, ShuffledActivations
+from interp.activations.harvest import ActivationSource, Harvest
+from interp.activations.store import StoredActivations
+from interp.checkpoints import (
+    TrainState,
+    latest_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    restore_state,
+    save_checkpoint,
+    take_state,
+)
+from interp.config import Config
+from interp.counts import TokenCount
+from interp.datasets import DataConfig, open_stream
+from interp.errors import ArtifactError, ConfigError
+from interp.loop import Schedule, StepDone, fit
+from interp.models import load_model, resolve_device
+from interp.recording import MetricsFile, Recording, record
+from interp.runs import RunFolder, RunManifest
+from saes.architectures import create_sae
+from saes.base import SAE
+from saes.config import SAEConfig
+from saes.initialise import initialise
+from saes.io import save_sae
+from saes.optimiser import make_optimiser
+
+
+class TrainConfig(Config):
+    """A training run."""
+
+    model: str = "embedded"
+    """"embedded", a Hugging Face folder or a hub name."""
+    dataset: str = "embedded"
+    """"embedded", a .txt, .jsonl or .parquet file, a folder of them, or a hub name."""
+    hook: str
+    """Where to look, by TransformerLens name, such as blocks.2.hook_resid_post; `interp models M --hooks` lists them."""
+    tokens: TokenCount = 2_000_000
+    """Tokens to train on (300k, 4M, 1B are understood); shorter data is read again from its start."""
+    out: Path = Path("runs/sae")
+    """Run folder to write."""
+    activations: Path | None = None
+    """Folder written by `interp collect`: train from disk instead of running the model."""
+    seed: int = 0
+    """Seed of initial weights and shuffling."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    dtype: str = "float32"
+    """Number format of the model's forward pass: float32, bfloat16 or float16. The SAE is always float32."""
+    batch_size: int = Field(2048, ge=1)
+    """Tokens per step."""
+    clip_norm: float = Field(1.0, ge=0)
+    """Largest gradient norm; 0 switches clipping off."""
+    rescale: bool = True
+    """Scale activations so that the mean norm about their centre is sqrt(width); folded back when the SAE is saved."""
+    freeze_decoder: bool = False
+    """Keep the decoder as it was drawn at random: a null arm that a good SAE must beat."""
+    randomise_model: int | None = None
+    """Shuffle the model's weights with this seed before harvesting: a null arm that a good SAE must beat."""
+    sae: SAEConfig = SAEConfig()
+    data: DataConfig = DataConfig()
+    shuffle: ShuffleConfig = ShuffleConfig()
+    schedule: Schedule = Schedule()
+    recording: Recording = Recording()
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.tokens < self.batch_size:
+            raise ValueError(f"tokens: got {self.tokens}; expected at least one batch of {self.batch_size}")
+        return self
+
+    @property
+    def n_steps(self) -> int:
+        return self.tokens // self.batch_size
+
+
+# May differ between a run and its continuation: none of them changes what is computed.
+_FREE_ON_RESUME = ("out", "recording.log_every", "recording.checkpoint_every", "recording.keep_checkpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where activations come from, with what a manifest says of it."""
+
+    source: ActivationSource
+    model: dict[str, Any]
+    data: dict[str, Any]
+
+
+def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None = None) -> RunFolder:
+    """Train an SAE and save it under out/sae; `resume` goes on from the last checkpoint, bit for bit.
+
+    Raises: any InterpError; whatever was checkpointed before it stays usable.
+    """
+    run = RunFolder(config.out)
+    goes_on = (resume or resume_from is not None) and run.manifest_path.exists()
+    if goes_on:
+        run.check_same_config(config, may_differ=_FREE_ON_RESUME)
+        if run.manifest().status == "finished" and resume_from is None:
+            return run
+    elif resume_from is not None:
+        raise ArtifactError(f"{config.out}: holds no run to resume from {resume_from}; check --out")
+    origin = _origin(config)
+    batches = ShuffledActivations(
+        origin.source, batch_size=config.batch_size, block_tokens=config.shuffle.block_tokens, seed=config.seed
+    )
+    if goes_on:
+        _check_same_inputs(run, origin)
+    else:
+        manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.data)
+        # Everything that can be wrong with the input shows here, before a folder is made.
+        batches.peek(1)
+        run = RunFolder.begin(config.out, config, manifest)
+    checkpoint = _checkpoint(run, resume_from) if goes_on else None
+    sae = _new_sae(config, origin, batches, fresh=checkpoint is None)
+    optimiser = make_optimiser(sae, config.schedule.lr)
+    state = None
+    if checkpoint is not None:
+        state = load_checkpoint(checkpoint)
+        restore_state(state, sae, optimiser, batches)
+    _run(config, run, sae, optimiser, batches, state)
+    _finish(config, run, sae)
+    return run
+
+
+def _checkpoint(run: RunFolder, name: str | None) -> Path | None:
+    if name is None:
+        return latest_checkpoint(run.checkpoints)
+    path = run.checkpoints / name
+    if not path.is_dir():
+        held = ", ".join(found.name for found in list_checkpoints(run.checkpoints)) or "none"
+        raise ArtifactError(f"{path}: no such checkpoint; the run has {held}")
+    return path
+
+
+_SAMPLE_TOKENS = 8192
+
+
+def _origin(config: TrainConfig) -> _Origin:
+    if config.activations is not None:
+        if config.randomise_model is not None:
+            raise ConfigError("randomise_model: cannot apply to activations read from disk; leave one of the two out")
+        store = StoredActivations(config.activations, hooks=(config.hook,))
+        return _Origin(store, store.manifest.model, store.manifest.data)
+    model = load_model(
+        config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model
+    )
+    model.hook(config.hook)
+    stream = open_stream(config.dataset, model, config.data)
+    return _Origin(Harvest(model, stream, (config.hook,)), model.facts, stream.facts)
+
+
+def _check_same_inputs(run: RunFolder, origin: _Origin) -> None:
+    manifest = run.manifest()
+    for what, was, is_now in (
+        ("model", manifest.model.get("content_hash"), origin.model.get("content_hash")),
+        ("data set", manifest.data.get("content_hash"), origin.data.get("content_hash")),
+    ):
+        if was != is_now:
+            raise ArtifactError(
+                f"{run.path}: the {what}'s content has changed since the run was started "
+                f"({str(was)[:12]}… then, {str(is_now)[:12]}… now); restore it or start anew"
+            )
+
+
+def _new_sae(config: TrainConfig, origin: _Origin, batches: ShuffledActivations, *, fresh: bool) -> SAE:
+    hooks = (config.hook,)
+    device = resolve_device(config.device)
+    sae = create_sae(
+        config.sae, origin.source.widths[config.hook], hooks_in=hooks, token_budget=config.tokens, device=device
+    )
+    if fresh:
+        sample = batches.peek(_SAMPLE_TOKENS).stacked(hooks)
+        initialise(sae, sample, seed=config.seed, normalise=config.rescale)
+    sae.W_dec.requires_grad_(not config.freeze_decoder)
+    return sae
+
+
+def _run(
+    config: TrainConfig,
+    run: RunFolder,
+    sae: SAE,
+    optimiser: torch.optim.Optimizer,
+    batches: ShuffledActivations,
+    state: TrainState | None,
+) -> None:
+    start_step, start_tokens, offset = (state.step, state.n_tokens, state.metrics_offset) if state else (0, 0, 0)
+    metrics = MetricsFile(run.metrics_path, offset=offset)
+    steps = fit(
+        sae,
+        optimiser,
+        batches,
+        schedule=config.schedule,
+        n_steps=config.n_steps,
+        clip_norm=config.clip_norm,
+        start_step=start_step,
+        start_tokens=start_tokens,
+    )
+
+    def save(done: StepDone) -> None:
+        now = take_state(sae, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=metrics.sync())
+        save_checkpoint(run.checkpoints, now, keep=config.recording.keep_checkpoints)
+
+    recording = config.recording
+    try:
+        record(steps, metrics, label="train", n_steps=config.n_steps, recording=recording, save=save, start=start_step)
+    finally:
+        metrics.close()
+
+
+def _finish(config: TrainConfig, run: RunFolder, sae: SAE) -> None:
+    manifest = run.manifest()
+    facts = {
+        "model": manifest.model,
+        "data": manifest.data,
+        "hook": config.hook,
+        "seed": config.seed,
+        "training_tokens": config.n_steps * config.batch_size,
+        "frozen_decoder": config.freeze_decoder,
+    }
+    save_sae(run.sae, sae, facts)
+    run.write_manifest(manifest.model_copy(update={"status": "finished"}))

@@ -1,0 +1,29 @@
+"""Settings that every test shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Every test begins with the same random state and one thread, so that a failure repeats."""
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real models and text that are not part of the repository."""
+    folder = os.environ.get("INTERP_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("INTERP_DATA names no folder with validation models and text")
+    return Path(folder)
