@@ -5,8 +5,8 @@ from importlib.resources import files
 
 STYLES = ("base.css", "layout.css", "table.css", "feature.css", "overview.css")
 ENTRY = "app.js"
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const|let) )", re.MULTILINE)
+_IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w-]+)\.js";$', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 
 
 def read_web(name: str) -> str:
@@ -20,17 +20,19 @@ def styles() -> str:
 
 
 def script() -> str:
-    """All modules in one strict scope, each after those it imports. Names are unique over the modules."""
+    """All modules as one script: each a function scope of its own, after those it imports."""
     modules: dict[str, str] = {}
-    _collect(ENTRY, modules)
-    return '(() => {\n"use strict";\n' + "\n".join(modules.values()) + "})();\n"
+    _collect(ENTRY.removesuffix(".js"), modules)
+    return '"use strict";\n' + "\n".join(modules.values())
 
 
 def _collect(name: str, modules: dict[str, str]) -> None:
+    """Modules must not import in circles: a circle has no order."""
     if name in modules:
         return
-    source = read_web(name)
-    for imported in _IMPORT.findall(source):
+    source = read_web(f"{name}.js")
+    for _, imported in _IMPORT.findall(source):
         _collect(imported, modules)
-    # Entered after its imports; import cycles have no order and would recurse for ever, so web/ has none.
-    modules[name] = _EXPORT.sub("", _IMPORT.sub("", source))
+    exported = ", ".join(_EXPORT.findall(source))
+    body = _EXPORT.sub("", _IMPORT.sub(r"const \1 = module_\2;", source))
+    modules[name] = f"const module_{name} = (() => {{\n{body}return {{ {exported} }};\n}})();\n"

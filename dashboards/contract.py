@@ -62,6 +62,7 @@ def summary(run: RunRecord, *, sample_seed: int, figures: Sequence[str]) -> Json
         "prefixes": _prefixes(run.evaluation),
         "evaluated_on": _evaluated_on(run.evaluation),
         "features": feature_facts(run.statistics, sample_seed=sample_seed),
+        "essentials": essentials(run),
         "provenance": provenance(run),
         "command": run.manifest.command,
         "config": run.config_text,
@@ -82,7 +83,54 @@ def subject(run: RunRecord) -> Json:
         "d_sae": width,
         "k": settings.get("k"),
         "n_training_tokens": max((row.get("n_tokens", 0) for row in run.metrics), default=None),
+        "notes": _null_arm_notes(run.config),
     }
+
+
+def _null_arm_notes(config: Mapping[str, Any]) -> list[str]:
+    """What makes this run a null arm, so that nobody mistakes its figures for a result."""
+    notes = []
+    if config.get("freeze_decoder"):
+        notes.append("Null arm: the decoder was frozen as drawn at random.")
+    if config.get("randomise_model") is not None:
+        notes.append(f"Null arm: the model's weights were shuffled with seed {config['randomise_model']}.")
+    return notes
+
+
+def essentials(run: RunRecord) -> list[list[str]]:
+    """The few lines of provenance that a reader looks for first."""
+    manifest, evaluation = run.manifest, run.evaluation or {}
+    policy = evaluation.get("mask_policy") or _nested(run.config, "data", "mask")
+    packages = ("interp-workbench", "torch", "transformers")
+    lines = {
+        "model hash": manifest.model.get("content_hash", "not recorded"),
+        "data": run.config.get("dataset") or manifest.data.get("name") or "not recorded",
+        "masked": _masked(policy),
+        "seed": manifest.seed,
+        "commit": manifest.commit or "not recorded",
+        "versions": ", ".join(f"{name} {manifest.versions[name]}" for name in packages if name in manifest.versions),
+        "hardware": ", ".join(_written(value) for value in _hardware(manifest.hardware)),
+    }
+    return _lines(lines)
+
+
+def _masked(policy: Any) -> str:
+    if not isinstance(policy, Mapping):
+        return "not recorded"
+    words = {"mask_bos": "beginning-of-sequence token", "mask_special": "special tokens"}
+    return ", ".join(["padding", *(word for key, word in words.items() if policy.get(key))])
+
+
+def _hardware(facts: Mapping[str, Any]) -> list[Any]:
+    shown = [facts[key] for key in ("accelerator", "processor") if key in facts]
+    return [*shown, f"{facts['threads']} threads"] if "threads" in facts else shown
+
+
+def _nested(values: Mapping[str, Any], *keys: str) -> Any:
+    found: Any = values
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
 
 
 def provenance(run: RunRecord) -> list[Json]:
@@ -117,7 +165,7 @@ def _quality(evaluation: Json | None) -> Json | None:
     arms = {"this SAE": evaluation, **(evaluation.get("null_arms") or {})}
     measures = [*MEASURES, *_sink_measures(evaluation)]
     rows = [
-        {"label": measure.label, "meaning": measure.meaning, "cells": [_cell(measure, arm) for arm in arms.values()]}
+        {"label": measure.label, "unit": measure.unit, "meaning": measure.meaning, "cells": [_cell(measure, arm) for arm in arms.values()]}
         for measure in measures
     ]
     cross_entropy = [

@@ -29,7 +29,7 @@ def density_figure(
     for name, colour in zip(names, level_colours(len(names), theme), strict=True):
         counts = np.histogram(density[alive & (levels == name)], bins=edges)[0]
         figure.add_trace(_bars(centres, edges, counts, f"level {name}" if len(names) > 1 else "features", colour))
-    figure.update_xaxes(type="log", title_text="share of tokens on which a feature fires (log)", tickformat="~%")
+    figure.update_xaxes(type="log", title_text="share of tokens on which a feature fires (log)", tickformat="~%", dtick=1)
     figure.update_yaxes(title_text="features")
     figure.update_layout(showlegend=len(names) > 1, legend_traceorder="normal")
     return _mark_extremes(figure, density, edges, theme)
@@ -62,6 +62,6 @@ def _mark_extremes(figure: go.Figure, density: np.ndarray, edges: np.ndarray, th
         figure.add_vline(x=DENSE_ABOVE, line={"color": theme.down, "width": 1, "dash": "dot"})
     notes.append(f"{n_dense:,} on more than {DENSE_ABOVE:.0%} of tokens")
     return figure.add_annotation(
-        text="<br>".join(notes), x=1, y=1, xref="paper", yref="paper", xanchor="right", yanchor="top", align="right",
+        text="<br>".join(notes), x=0.01, y=1, xref="paper", yref="paper", xanchor="left", yanchor="top", align="left",
         showarrow=False, font={"color": theme.muted, "size": 11},
     )  # fmt: skip

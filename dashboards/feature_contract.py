@@ -3,7 +3,7 @@
 Axes: f features, K top examples, w window length.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +14,6 @@ from saes.features import FeatureStatistics
 Json = dict[str, Any]
 N_SAMPLED = 30
 TABLE_CHIPS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One context of a feature without its padding. Shapes: tokens, acts (n,). peak is an index into them."""
-
-    tokens: Int[np.ndarray, " n"]
-    acts: np.ndarray
-    peak: int
-    value: float
-    document: int
-    position: int
 
 
 def feature_facts(statistics: FeatureStatistics | None, *, sample_seed: int) -> Json | None:
@@ -39,7 +27,7 @@ def feature_facts(statistics: FeatureStatistics | None, *, sample_seed: int) -> 
         "n_tokens": statistics.n_tokens,
         "n_documents": statistics.n_documents,
         "levels": _levels(statistics.level),
-        "bin_edges": _rounded(statistics.bin_edges),
+        "bin_edges": five_digits(statistics.bin_edges),
         "sample": {"seed": sample_seed, "ids": draw_sample(alive, sample_seed), "n_from": int(alive.size)},
     }
 
@@ -51,67 +39,72 @@ def draw_sample(alive: Int[np.ndarray, " n"], seed: int) -> list[int]:
 
 
 def feature_table(statistics: FeatureStatistics) -> Json:
-    """Columns of the sortable table; `key` is the name used in filters and addresses."""
+    """Columns of the sortable table. `key` is the name in filters and addresses; what is not listed can be filtered by."""
     s = statistics
+    top_share = five_digits(s.firing_token_share[:, 0])
     columns = [
         _column("level", "level", "level", s.level.tolist(), "Matryoshka level, 1 is the most general"),
         _column("fires_on", "fires on", "tokens", _ids(s.firing_tokens), "commonest tokens it fires on"),
         _column("raises", "raises", "tokens", _ids(s.raised_tokens), "next tokens whose logit it raises most"),
-        _column("density", "density", "share", _rounded(s.density), "share of tokens on which it fires"),
-        _column("max", "max", "number", _rounded(s.max_activation), "largest activation seen"),
-        _column("mean", "mean", "number", _rounded(s.mean_activation), "mean activation where it fires"),
-        _column("top_token", "top token", "share", _rounded(_top_share(s)), "share of firings on its commonest token"),
+        _column("density", "density", "share", five_digits(s.density), "share of tokens on which it fires"),
+        _column("max", "max", "number", five_digits(s.max_activation), "largest activation seen"),
+        _column("mean", "mean", "number", five_digits(s.mean_activation), "mean where it fires", listed=False),
+        _column("top_token", "top token", "share", top_share, "share of firings on its commonest token"),
     ]
     if len(np.unique(s.level)) < 2:
         columns = columns[1:]
-    return {"n": s.d_sae, "columns": columns, "density_interval": _rounded(s.density_interval)}
+    return {"n": s.d_sae, "columns": columns, "density_interval": five_digits(s.density_interval)}
 
 
-def windows(statistics: FeatureStatistics, feature: int, *, limit: int) -> list[Window]:
-    """The strongest contexts of a feature, strongest first, at most `limit`."""
+def feature_records(statistics: FeatureStatistics, features: Sequence[int], *, n_contexts: int) -> list[Json]:
+    """One record per feature: histogram, logit effects, firing tokens, and its strongest contexts."""
     s = statistics
-    found = []
-    for rank in range(min(limit, s.top_values.shape[1])):
-        value = float(s.top_values[feature, rank])
-        used = np.flatnonzero(s.top_tokens[feature, rank] >= 0)
-        if value <= 0 or used.size == 0:
-            continue
-        span = slice(int(used[0]), int(used[-1]) + 1)
-        found.append(
-            Window(
-                tokens=s.top_tokens[feature, rank, span],
-                acts=np.asarray(s.top_acts[feature, rank, span], dtype=np.float64),
-                peak=int(s.top_peak[feature, rank]) - span.start,
-                value=value,
-                document=int(s.top_document[feature, rank]),
-                position=int(s.top_position[feature, rank]),
-            )
-        )
+    chosen = np.asarray(features, dtype=np.int64)
+    columns = zip(
+        chosen.tolist(),
+        s.histogram[chosen].tolist(),
+        _pairs(s.raised_tokens[chosen], s.raised_logits[chosen]),
+        _pairs(s.lowered_tokens[chosen], s.lowered_logits[chosen]),
+        _pairs(s.firing_tokens[chosen], s.firing_token_share[chosen]),
+        feature_contexts(s, chosen, limit=n_contexts),
+        strict=True,
+    )
+    keys = ("id", "histogram", "raised", "lowered", "fires_on", "contexts")
+    return [dict(zip(keys, values, strict=True)) for values in columns]
+
+
+def feature_contexts(
+    statistics: FeatureStatistics, features: Int[np.ndarray, " n"], *, limit: int
+) -> list[list[Json]]:
+    """Contexts of each feature, strongest first. `fired` pairs a place in `tokens` with its activation; so does `peak`.
+
+    `position` is the peak's place in its document.
+    """
+    s = statistics
+    tokens = s.top_tokens[features, :limit]
+    used = tokens >= 0
+    acts = np.where(used, s.top_acts[features, :limit], 0).astype(np.float64)
+    first, last = used.argmax(-1), used.shape[-1] - used[..., ::-1].argmax(-1)
+    fires = acts > 0
+    ends = fires.sum(-1).cumsum()
+    places = (np.nonzero(fires)[2] - np.repeat(first.ravel(), fires.sum(-1).ravel())).tolist()
+    strengths = five_digits(acts[fires])
+    values = s.top_values[features, :limit]
+    columns = {
+        "value": five_digits(values),
+        "peak": (s.top_peak[features, :limit] - first).tolist(),
+        "document": s.top_document[features, :limit].tolist(),
+        "position": s.top_position[features, :limit].tolist(),
+    }
+    found: list[list[Json]] = [[] for _ in range(len(features))]
+    for line, rank in np.argwhere((values > 0) & used.any(-1)).tolist():
+        end = int(ends[line * tokens.shape[1] + rank])
+        span = slice(end - int(fires[line, rank].sum()), end)
+        context = {key: column[line][rank] for key, column in columns.items()}
+        context["fired"] = list(zip(places[span], strengths[span], strict=True))
+        context["tokens"] = tokens[line, rank, first[line, rank] : last[line, rank]].tolist()
+        found[line].append(context)
     return found
-
-
-def feature_record(statistics: FeatureStatistics, feature: int) -> Json:
-    """Histogram, logit effects and firing tokens of one feature; its contexts are added by the host."""
-    s = statistics
-    return {
-        "id": feature,
-        "histogram": s.histogram[feature].tolist(),
-        "raised": _pairs(s.raised_tokens[feature], s.raised_logits[feature]),
-        "lowered": _pairs(s.lowered_tokens[feature], s.lowered_logits[feature]),
-        "fires_on": _pairs(s.firing_tokens[feature], s.firing_token_share[feature]),
-    }
-
-
-def context(window: Window) -> Json:
-    """A context as the renderer wants it, apart from its tokens: `fired` pairs an index with its activation."""
-    fired = np.flatnonzero(window.acts > 0)
-    return {
-        "value": _number(window.value),
-        "peak": window.peak,
-        "document": window.document,
-        "position": window.position,
-        "fired": [[int(index), _number(window.acts[index])] for index in fired],
-    }
 
 
 def used_tokens(statistics: FeatureStatistics) -> Int[np.ndarray, " n"]:
@@ -130,34 +123,24 @@ def _levels(level: np.ndarray) -> list[Json]:
     ]
 
 
-def _top_share(s: FeatureStatistics) -> np.ndarray:
-    return np.asarray(s.firing_token_share[:, 0])
-
-
-def _column(key: str, label: str, kind: str, values: list[Any], meaning: str) -> Json:
-    return {"key": key, "label": label, "kind": kind, "meaning": meaning, "values": values}
+def _column(key: str, label: str, kind: str, values: list[Any], meaning: str, *, listed: bool = True) -> Json:
+    return {"key": key, "label": label, "kind": kind, "meaning": meaning, "listed": listed, "values": values}
 
 
 def _ids(tokens: np.ndarray) -> list[list[int]]:
     return [[int(token) for token in row if token >= 0] for row in tokens[:, :TABLE_CHIPS]]
 
 
-def _pairs(tokens: np.ndarray, values: np.ndarray) -> list[list[float]]:
-    pairs = zip(tokens, values, strict=True)
-    return [[int(token), _number(value)] for token, value in pairs if token >= 0 and value != 0]
+def _pairs(tokens: np.ndarray, values: np.ndarray) -> list[list[tuple[int, float]]]:
+    rows = zip(tokens.tolist(), five_digits(values), strict=True)
+    return [[(t, v) for t, v in zip(ids, numbers, strict=True) if t >= 0 and v] for ids, numbers in rows]
 
 
-def _rounded(values: np.ndarray) -> list[Any]:
-    """Nested lists with five significant digits; NaN becomes null."""
+def five_digits(values: np.ndarray) -> list[Any]:
+    """Nested lists with five significant digits (float16 holds three, and a page must stay small); NaN becomes None."""
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim > 1:
-        return [_rounded(row) for row in array]
-    return [_number(value) for value in array]
-
-
-def _number(value: Any) -> Any:
-    """Five significant digits: float16 holds three, and a page of a million numbers must stay small."""
-    as_float = float(value)
-    if not np.isfinite(as_float):
-        return None
-    return int(as_float) if as_float.is_integer() else float(f"{as_float:.5g}")
+    finite = np.isfinite(array)
+    size = np.where(finite & (array != 0), np.abs(array), 1.0)
+    scale = 10.0 ** (4 - np.floor(np.log10(size)))
+    rounded = np.round(array * scale) / scale
+    return np.where(finite, rounded, None).tolist() if not finite.all() else rounded.tolist()

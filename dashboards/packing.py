@@ -7,12 +7,12 @@ web/source.js puts the tokens back, so the rest of the page sees whole contexts.
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from dashboards.feature_contract import Json, Window, context, feature_record, windows
+from dashboards.feature_contract import Json, feature_records
 from saes.features import FeatureStatistics
 
 FEATURES_PER_CHUNK = 256
@@ -42,17 +42,14 @@ def pack_json(value: Any) -> str:
 
 
 def pack_features(statistics: FeatureStatistics, *, limit: int) -> Iterator[tuple[str, Any]]:
-    """Resources `text/<n>` and `features/<n>`: all contexts of all features."""
-    shown = [windows(statistics, feature, limit=limit) for feature in range(statistics.d_sae)]
-    text, starts = merge_windows([window for each in shown for window in each])
+    """Resources `text/<n>` and `features/<n>`: all features with their contexts."""
+    records = feature_records(statistics, range(statistics.d_sae), n_contexts=limit)
+    contexts = [context for record in records for context in record["contexts"]]
+    text, starts = merge_contexts(contexts)
+    for context, start in zip(contexts, starts, strict=True):
+        context |= {"at": start, "n": len(context.pop("tokens"))}
     for first in range(0, len(text), TOKENS_PER_BLOCK):
-        yield f"text/{first // TOKENS_PER_BLOCK}", text[first : first + TOKENS_PER_BLOCK].tolist()
-    positions = iter(starts)
-    records = [
-        feature_record(statistics, feature)
-        | {"contexts": [context(w) | {"at": next(positions), "n": len(w.tokens)} for w in each]}
-        for feature, each in enumerate(shown)
-    ]
+        yield f"text/{first // TOKENS_PER_BLOCK}", text[first : first + TOKENS_PER_BLOCK]
     for first in range(0, len(records), FEATURES_PER_CHUNK):
         yield f"features/{first // FEATURES_PER_CHUNK}", records[first : first + FEATURES_PER_CHUNK]
 
@@ -66,32 +63,30 @@ def packing_facts(limit: int) -> Json:
     }
 
 
-def merge_windows(found: list[Window]) -> tuple[np.ndarray, list[int]]:
-    """One text that contains every window, and where each begins; overlapping windows of a document share tokens."""
-    order = sorted(range(len(found)), key=lambda i: (found[i].document, found[i].position - found[i].peak))
-    starts = [0] * len(found)
-    pieces: list[np.ndarray] = []
-    length = 0
-    document, begins, stretch = None, 0, np.zeros(0, dtype=np.int64)
+def merge_contexts(contexts: Sequence[Json]) -> tuple[list[int], list[int]]:
+    """One text that holds every context's tokens, and where each begins; those that overlap in a document share it."""
+    begins = [context["position"] - context["peak"] for context in contexts]
+    order = sorted(range(len(contexts)), key=lambda index: (contexts[index]["document"], begins[index]))
+    starts = [0] * len(contexts)
+    text: list[int] = []
+    document, stretch, begin = None, 0, 0
     for index in order:
-        window = found[index]
-        offset = window.position - window.peak - begins
-        if window.document != document or not _continues(stretch, window.tokens, offset):
-            pieces.append(stretch)
-            length += len(stretch)
-            document, begins, offset = window.document, window.position - window.peak, 0
-            stretch = np.zeros(0, dtype=np.int64)
-        starts[index] = length + offset
-        stretch = np.concatenate([stretch, window.tokens[max(len(stretch) - offset, 0) :]])
-    return np.concatenate([*pieces, stretch]), starts
+        tokens = contexts[index]["tokens"]
+        offset = begins[index] - begin
+        if contexts[index]["document"] != document or not _continues(text, stretch + offset, tokens):
+            document, stretch, begin, offset = contexts[index]["document"], len(text), begins[index], 0
+        starts[index] = stretch + offset
+        text += tokens[len(text) - starts[index] :]
+    return text, starts
 
 
-def _continues(stretch: np.ndarray, tokens: np.ndarray, offset: int) -> bool:
-    """Whether the tokens overlap or touch the stretch at this offset and say the same where they overlap."""
-    if not 0 <= offset <= len(stretch):
-        return False
-    shared = min(len(stretch) - offset, len(tokens))
-    return bool(np.array_equal(stretch[offset : offset + shared], tokens[:shared]))
+def _continues(text: list[int], start: int, tokens: list[int]) -> bool:
+    """Whether tokens at `start` touch the end of the text and say the same where they overlap it.
+
+    Pieces of a long document count their positions anew, so equal positions alone prove nothing.
+    """
+    shared = min(len(text) - start, len(tokens))
+    return shared >= 0 and text[start : start + shared] == tokens[:shared]
 
 
 def script_element(name: str, packed: str) -> str:
@@ -99,7 +94,7 @@ def script_element(name: str, packed: str) -> str:
     return f'<script type="text/plain" data-resource="{name}">{packed}</script>'
 
 
-def vocabulary(ids: np.ndarray, texts: list[str] | None) -> Mapping[str, Any]:
+def vocabulary(ids: np.ndarray, texts: list[str] | None) -> Json:
     """Texts of the tokens that the page mentions; null where a token's text is not known."""
     known = texts or []
     return {

@@ -8,8 +8,8 @@ from plotly.subplots import make_subplots
 from dashboards.theme import LIGHT, Theme, level_colours, template
 
 PREFIX_METRICS = (
-    ("explained_variance", "explained variance"),
-    ("l0", "active features per token"),
+    ("explained_variance", "EV"),
+    ("l0", "L0, features/token"),
     ("ce_delta", "ΔCE, nats/token"),
     ("kl", "KL, nats/token"),
 )
@@ -45,8 +45,8 @@ def _points(
 def _width_axis(widths: list[float]) -> dict[str, object]:
     return {
         "type": "log",
-        "title_text": "first n features (log)",
-        "tickvals": widths,
-        "ticktext": [f"{width:,.0f}" if width < 10_000 else f"{width / 1000:.3g}k" for width in widths],
+        "title_text": "first n (log)",
+        "tickvals": widths[:: max(1, (len(widths) + 1) // 3)],
+        "tickformat": ",d",
         "tickangle": 0,
     }

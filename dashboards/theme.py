@@ -39,7 +39,7 @@ LIGHT = Theme(
     up="#3a5bd9",
     down="#b4552d",
     activation="214,93,14",
-    levels=("#12388f", "#2f63c9", "#5b93dd", "#8cb6ea", "#bfd7f3"),
+    levels=("#12388f", "#2b5fc4", "#4f89d8", "#7aa9e4", "#a6c6ee"),
 )
 DARK = Theme(
     name="dark",
@@ -101,18 +101,17 @@ def level_colours(n: int, theme: Theme) -> list[str]:
 
 
 def end_labels(
-    figure: go.Figure, labels: Sequence[str], heights: Sequence[float], colours: Sequence[str], *, yref: str = "paper"
+    figure: go.Figure, labels: Sequence[str], heights: Sequence[float], theme: Theme, *, yref: str = "paper"
 ) -> go.Figure:
     """Write each series' name at the right end of its line, pushed apart where lines end together.
 
     Units: heights as shares of the plot's height, 0 at the bottom.
     """
-    for index, height in zip(
-        sorted(range(len(heights)), key=lambda i: heights[i]), _spread(sorted(heights)), strict=True
-    ):
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    for index, height in zip(order, _spread(sorted(heights)), strict=True):
         figure.add_annotation(
             x=1, xref="paper", xanchor="left", xshift=6, y=height, yref=yref, yanchor="middle",
-            text=labels[index], font={"color": colours[index], "size": 11}, showarrow=False,
+            text=labels[index], font={"color": theme.muted, "size": 11}, showarrow=False,
         )  # fmt: skip
     return figure
 

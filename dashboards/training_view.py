@@ -10,6 +10,7 @@ from dashboards.theme import LIGHT, Theme, end_labels, level_colours, template
 
 Rows = Sequence[Mapping[str, float]]
 PREFIX_KEY = "loss_prefix_"
+Series = tuple[list[float], list[float], list[float]]
 
 
 def loss_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
@@ -28,7 +29,8 @@ def variance_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
 
 def l0_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
     """Active features per token."""
-    return _lines(rows, ["l0"], ["L0"], [theme.accent], theme, title="active features per token")
+    figure = _lines(rows, ["l0"], ["L0"], [theme.accent], theme, title="active features per token")
+    return figure.update_yaxes(rangemode="tozero")
 
 
 def dead_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
@@ -44,7 +46,7 @@ def schedule_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
     for row, (key, title, colour) in enumerate(panels, start=1):
         x, y, steps = _series(rows, key)
         figure.add_trace(_line(x, y, steps, title, colour), row=row, col=1)
-        figure.update_yaxes(title_text=title, row=row, col=1)
+        figure.update_yaxes(title_text=title, exponentformat="e", row=row, col=1)
     return figure
 
 
@@ -68,7 +70,7 @@ def throughput_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
     figure.update_yaxes(title_text="tokens/s", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="share of time", tickformat=".0%", range=[0, 1], row=2, col=1)
     if shares:
-        end_labels(figure, ["harvest", "update"], [shares[-1] / 2, (1 + shares[-1]) / 2], [theme.muted] * 2, yref="y2")
+        end_labels(figure, ["harvest", "update"], [shares[-1] / 2, (1 + shares[-1]) / 2], theme, yref="y2")
     return figure.update_layout(margin_r=64)
 
 
@@ -89,13 +91,13 @@ def _lines(
     for (x, y, steps), label, colour in zip(series, labels, colours, strict=True):
         figure.add_trace(_line(x, y, steps, label, colour))
     figure.update_xaxes(title_text="training tokens")
-    figure.update_yaxes(title_text=f"{title} (log)" if log else title, type="log" if log else "linear")
+    figure.update_yaxes(title_text=f"{title} (log)" if log else title, type="log" if log else "linear", dtick="D2" if log else None)
     if len(series) > 1 and values:
-        _label_ends(figure, series, labels, colours, log=log)
+        _label_ends(figure, series, labels, theme, log=log)
     return figure
 
 
-def _label_ends(figure: go.Figure, series: list, labels: Sequence[str], colours: Sequence[str], *, log: bool) -> None:
+def _label_ends(figure: go.Figure, series: list[Series], labels: Sequence[str], theme: Theme, *, log: bool) -> None:
     scale = math.log10 if log else float
     every = [scale(value) for _, y, _ in series for value in y]
     low, high = min(every), max(every)
@@ -103,7 +105,7 @@ def _label_ends(figure: go.Figure, series: list, labels: Sequence[str], colours:
     low, high = low - pad, high + pad
     ended = [index for index, (_, y, _) in enumerate(series) if y]
     heights = [(scale(series[index][1][-1]) - low) / (high - low) for index in ended]
-    end_labels(figure, [labels[i] for i in ended], heights, [colours[i] for i in ended])
+    end_labels(figure, [labels[i] for i in ended], heights, theme)
     figure.update_yaxes(range=[low, high])
     figure.update_layout(margin_r=84)
 
@@ -114,7 +116,7 @@ def _stacked(theme: Theme) -> go.Figure:
     return figure.update_xaxes(title_text="training tokens", row=2, col=1)
 
 
-def _series(rows: Rows, key: str) -> tuple[list[float], list[float], list[float]]:
+def _series(rows: Rows, key: str) -> Series:
     """Tokens, values and steps of the rows that have this metric as a finite number."""
     found = [row for row in rows if key in row and math.isfinite(row[key])]
     return [row.get("n_tokens", row["step"]) for row in found], [row[key] for row in found], [r["step"] for r in found]

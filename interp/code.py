@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.errors import ShapeError, UnknownHookError
+from interp.errors import UnknownHookError
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,7 @@ class Code:
 
     @staticmethod
     def from_dense(acts: Float[Tensor, "b f"]) -> "Code":
-        """The positive entries of a matrix, row by row, features ascending.
-
-        Raises: ShapeError if `acts` is not a matrix.
-        """
-        if acts.ndim != 2:
-            raise ShapeError(f"got a tensor of shape {tuple(acts.shape)}; a dense code is (tokens, features)")
+        """The positive entries of a matrix, row by row, features ascending."""
         rows, features = (acts > 0).nonzero(as_tuple=True)
         counts = torch.bincount(rows, minlength=acts.shape[0])
         return Code(acts[rows, features], features, offsets_of(counts), acts.shape[1])

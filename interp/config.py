@@ -6,13 +6,15 @@ A config describes a run. What changes while it runs is state (see interp.loop.T
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from interp.errors import ConfigError
+
+C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
@@ -23,7 +25,7 @@ class Config(BaseModel):
     )
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], *, source: str = "config") -> Self:
+    def parse(cls: type[C], values: Mapping[str, Any], *, source: str = "config") -> C:
         """Build from plain values.
 
         Raises: ConfigError in one line, naming the key, what was got and, for an unknown key, the closest known one.
@@ -34,7 +36,7 @@ class Config(BaseModel):
             raise ConfigError(f"{source}: {_explain(cls, error)}") from None
 
     @classmethod
-    def load(cls, path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> Self:
+    def load(cls: type[C], path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> C:
         """Read YAML (none: all defaults), then apply overrides keyed by dotted name (`sae.k`).
 
         Raises: ConfigError if the file is missing, is not a YAML mapping, or does not fit the fields.

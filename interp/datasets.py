@@ -5,7 +5,7 @@ Axes: b rows, t position in the row.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -67,11 +67,11 @@ class TokenBatch:
     def n_kept(self) -> int:
         return int(self.keep.sum())
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "TokenBatch":
         """The same batch on another device."""
         mask = None if self.attention_mask is None else self.attention_mask.to(device)
         moved = (tensor.to(device) for tensor in (self.position_ids, self.document))
-        return type(self)(self.token_ids.to(device), self.keep.to(device), mask, *moved)
+        return TokenBatch(self.token_ids.to(device), self.keep.to(device), mask, *moved)
 
 
 @dataclass(frozen=True, slots=True)

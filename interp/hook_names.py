@@ -7,7 +7,7 @@ Only tensors at the edge of a module have a name here, so that every hook can be
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from interp.errors import ModelError, UnknownHookError
@@ -85,7 +85,22 @@ LLAMA = Family(
     mlp_out="mlp",
 )
 
-FAMILIES: Mapping[str, Family] = {"gpt2": GPT2, "gpt_neox": GPT_NEOX, "llama": LLAMA}
+# Gemma 2 adds a norm after attention and one after the MLP; what reaches the stream is their output.
+GEMMA2 = replace(
+    LLAMA,
+    attn_out="post_attention_layernorm",
+    ln2="pre_feedforward_layernorm",
+    mlp_out="post_feedforward_layernorm",
+)
+
+FAMILIES: Mapping[str, Family] = {
+    "gpt2": GPT2,
+    "gpt_neox": GPT_NEOX,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "gemma2": GEMMA2,
+}
 """By `model_type` of the Hugging Face config."""
 
 

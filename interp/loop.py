@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class StepReport:
     code: Code | None = None
 
 
+@runtime_checkable
 class Trainable(Protocol):
     """What the loop can fit. A torch module whose parameters and buffers are all of its state."""
 
@@ -46,6 +47,7 @@ class Trainable(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """Batches in a fixed order that can be taken up again at a cursor."""
 

@@ -115,12 +115,14 @@ class Model:
             raise MissingDependencyError(
                 "transformer-lens is not installed; Model.bridge needs it: pip install 'interp-workbench[bridge]'"
             ) from None
-        twin = copy.deepcopy(self.hf)
+        twin, tokenizer = copy.deepcopy(self.hf), copy.deepcopy(self.tokenizer)
         detach_all(twin)
+        # Without these facts the bridge would load the tokenizer a second time, perhaps from the network.
+        tokenizer.init_kwargs |= {"name_or_path": twin.name_or_path, "add_bos_token": True}
         return TransformerBridge.boot_transformers(
             twin.name_or_path or "in-memory",
             hf_model=twin,
-            tokenizer=copy.deepcopy(self.tokenizer),
+            tokenizer=tokenizer,
             device=str(self.device),
             dtype=self.dtype,
         )

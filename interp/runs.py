@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import yaml
@@ -55,7 +55,7 @@ class RunManifest(Config):
     """What was counted while it ran."""
 
     @classmethod
-    def begin(cls, kind: Literal["sae", "pretrain", "activations"], *, seed: int, **facts: Any) -> Self:
+    def begin(cls, kind: Literal["sae", "pretrain", "activations"], *, seed: int, **facts: Any) -> "RunManifest":
         """A manifest of what is running now."""
         return cls(
             kind=kind,
@@ -112,7 +112,7 @@ class RunFolder:
         return self.path / "report.html"
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str) -> "RunFolder":
         """An existing run.
 
         Raises: ArtifactError if the folder is missing or holds no run.
@@ -125,7 +125,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def begin(cls, path: Path | str, config: Config, manifest: RunManifest) -> Self:
+    def begin(cls, path: Path | str, config: Config, manifest: RunManifest) -> "RunFolder":
         """A new run folder.
 
         Raises: ConfigError if a run is there already; StorageError if the folder cannot be written.

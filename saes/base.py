@@ -20,7 +20,7 @@ from saes.losses import aux_loss, aux_weight, prefix_weights
 from saes.ops.dense import DENSE_L0, dense_encode, dense_prefix_losses
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection
-from saes.ops.sparse import Pattern, encode_values, prefix_losses, sparse_decode
+from saes.ops.sparse import Pattern, encode_values, gathered_dot, prefix_losses, sparse_decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """What one batch gave before losses are weighed together.
+    """What one batch gave: weighed prefix errors, the error of the whole dictionary, the dead features' loss.
 
-    Shapes: prefix_errors (g + 1,), the bias-only error first.
     Units: squared error summed over d, mean over tokens, of scaled activations.
     """
 
     selection: Selection
-    prefix_errors: Float[Tensor, " g_plus_1"]
+    loss: Float[Tensor, ""]
+    error: Float[Tensor, ""]
     aux: Float[Tensor, ""] | None
 
 
@@ -127,15 +127,22 @@ class SAE(nn.Module, ABC):
 
         Raises: ShapeError if x has another width than the dictionary.
         """
-        if x.ndim != 2 or x.shape[1] != self.d_in:
-            raise ShapeError(f"got activations of shape {tuple(x.shape)}; expected (tokens, {self.d_in}); check the hook")
-        scaled, w = x.to(self.W_enc.dtype) * self.input_scale, self.weights()
-        code = self._selected(scaled, w, self.select_at_inference).code
+        centred, w = self.centred(x), self.weights()
+        code = self._selected(centred, w, self.select_at_inference).code
         values = code.values
         if torch.is_grad_enabled():
             none = code.features[:0]
-            values = encode_values(scaled, w.encoder, w.bias, self.b_dec, values, Pattern.of(code), none)[0]
+            values = encode_values(centred, self.b_dec, w.encoder, w.bias, values, Pattern.of(code), none)[0]
         return Code(values / self.input_scale, code.features, code.row_offsets, self.d_sae)
+
+    def centred(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Scaled input minus b_dec, which gets its gradients elsewhere.
+
+        Raises: ShapeError if x has another width than the dictionary.
+        """
+        if x.ndim != 2 or x.shape[1] != self.d_in:
+            raise ShapeError(f"got activations of shape {tuple(x.shape)}; expected (tokens, {self.d_in}); check the hook")
+        return torch.addcmul(-self.b_dec.detach(), x.to(self.W_enc.dtype), self.input_scale)
 
     def decode(self, code: Code, *, prefix: int | None = None) -> Float[Tensor, "b d"]:
         """Reconstruction, by the first `prefix` features only if given."""
@@ -152,17 +159,13 @@ class SAE(nn.Module, ABC):
 
         Units: squared error of scaled activations, summed over d, mean over tokens.
         """
-        x = batch.stacked(self.hooks_in).to(self.W_enc.dtype) * self.input_scale
-        widths = self.prefix_widths()
-        result = self.reconstruct(x, widths)
-        config, errors = self.config, result.prefix_errors
-        weights = errors.new_tensor(prefix_weights(config.loss_variant, len(widths)))
-        loss = (errors * weights).sum()
-        terms = {"mse": errors[-1].detach()}
+        centred, widths, variant = self.centred(batch.stacked(self.hooks_in)), self.prefix_widths(), self.config.loss_variant
+        result = self.reconstruct(centred, widths, prefix_weights(variant, len(widths)))
+        loss, terms = result.loss, {"mse": result.error}
         if result.aux is not None:
-            loss = loss + aux_weight(config.loss_variant, len(widths), config.aux_coefficient) * result.aux
+            loss = loss + aux_weight(variant, len(widths), self.config.aux_coefficient) * result.aux
             terms["aux"] = result.aux.detach()
-        return self.report(loss, terms, result.selection, x.shape[0])
+        return self.report(loss, terms, result.selection, centred.shape[0])
 
     def report(self, loss: Tensor, terms: dict[str, Tensor], selection: Selection, n_tokens: int) -> StepReport:
         """The step's report with the terms that all architectures share."""
@@ -170,21 +173,25 @@ class SAE(nn.Module, ABC):
         shared = {"loss": loss.detach(), **terms, "l0": torch.tensor(l0), "fallbacks": torch.tensor(selection.fallbacks)}
         return StepReport(loss=loss, terms=shared, n_tokens=n_tokens, code=selection.code)
 
-    def reconstruct(self, x: Float[Tensor, "b d"], widths: tuple[int, ...]) -> Reconstruction:
-        """Errors of each prefix and of the dead features for scaled input."""
+    def reconstruct(
+        self, centred: Float[Tensor, "b d"], widths: tuple[int, ...], term_weights: tuple[float, ...]
+    ) -> Reconstruction:
+        """Errors of all prefixes, weighed, and of the dead features."""
         w, dead = self.weights(), self.dead_features()
-        selection = self._selected(x, w, self.select)
+        selection = self._selected(centred, w, self.select)
         code = selection.code
-        if code.values.shape[0] > DENSE_L0 * x.shape[0]:
-            acts = dense_encode(x - self.b_dec, w.encoder, w.bias) * (code.dense() > 0)
-            errors, residual = dense_prefix_losses(x, acts, w.decoder, self.b_dec, widths)
+        if code.values.shape[0] > DENSE_L0 * centred.shape[0]:
+            shifted = centred - (self.b_dec - self.b_dec.detach())
+            acts = dense_encode(shifted, w.encoder, w.bias) * (code.dense() > 0)
+            errors, residual = dense_prefix_losses(shifted, acts, w.decoder, widths)
+            loss = (errors * errors.new_tensor(term_weights)).sum()
             rows = w.encoder[dead], w.bias[dead], w.decoder[dead]
-        else:
-            pattern = Pattern.of(code)
-            values, enc, bias = encode_values(x, w.encoder, w.bias, self.b_dec, code.values, pattern, dead)
-            errors, residual, dec = prefix_losses(x, values, w.decoder, self.b_dec, pattern, widths, dead)
-            rows = enc, bias, dec
-        return Reconstruction(selection, errors, self._aux(x, residual.detach(), *rows))
+            return Reconstruction(selection, loss, errors[-1].detach(), self._aux(centred, residual.detach(), *rows))
+        pattern = Pattern.of(code)
+        values, enc, bias = encode_values(centred, self.b_dec, w.encoder, w.bias, code.values, pattern, dead)
+        sparse = prefix_losses(centred, self.b_dec, values, w.decoder, pattern, widths, term_weights, dead)
+        aux = self._aux(centred, sparse.residual, enc, bias, sparse.extra_rows)
+        return Reconstruction(selection, sparse.loss, sparse.errors[-1], aux)
 
     def dead_features(self) -> Int[Tensor, " m"]:
         """Features that have not fired for the configured share of the token budget."""
@@ -192,19 +199,20 @@ class SAE(nn.Module, ABC):
             return self.tokens_since_fired[:0]
         return (self.tokens_since_fired >= self.dead_after_tokens).nonzero()[:, 0]
 
-    def _aux(self, x: Tensor, residual: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor | None:
+    def _aux(self, centred: Tensor, residual: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor | None:
         if decoder.shape[0] == 0:
             return None
         # b_dec receives its gradient through the encoder bias: the batch need not be differentiated.
         shift = encoder @ (self.b_dec - self.b_dec.detach())
         k = self.config.k_aux or max(1, self.d_in // 2)
-        return aux_loss(x - self.b_dec.detach(), residual, encoder, bias - shift, decoder, k=k)
+        return aux_loss(centred, residual, encoder, bias - shift, decoder, k=k)
 
     @torch.no_grad()
     def project_gradients(self) -> None:
         """Take out of each decoder row's gradient what would only change its norm."""
         if self.config.decoder_norm == "unit" and self.W_dec.grad is not None:
-            along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)
+            rows = torch.arange(self.d_sae, device=self.W_dec.device)
+            along = gathered_dot(self.W_dec.grad, rows, self.W_dec, rows)
             self.W_dec.grad.addcmul_(self.W_dec, along[:, None], value=-1)
 
     @torch.no_grad()
@@ -220,7 +228,7 @@ class SAE(nn.Module, ABC):
         if report.code is None:
             raise ConfigError("got a step report without a code; expected the report that `losses` gave for this step")
         self.tokens_since_fired.add_(report.n_tokens)
-        self.tokens_since_fired[report.code.features] = 0
+        self.tokens_since_fired.masked_fill_(torch.bincount(report.code.features, minlength=self.d_sae) > 0, 0)
         self.n_updates.add_(1)
         self.n_fallbacks.add_(report.terms["fallbacks"].to(self.n_fallbacks.device))
         self.update_threshold(report.code)
@@ -243,9 +251,9 @@ class SAE(nn.Module, ABC):
         return other
 
     @torch.no_grad()
-    def _selected(self, x: Tensor, w: Weights, select: Callable[[Preactivations], Selection]) -> Selection:
-        dtype = torch.bfloat16 if self.config.encoder_dtype == "bfloat16" else x.dtype
-        return select(Preactivations(x - self.b_dec, w.encoder, w.bias, dtype))
+    def _selected(self, centred: Tensor, w: Weights, select: Callable[[Preactivations], Selection]) -> Selection:
+        dtype = torch.bfloat16 if self.config.encoder_dtype == "bfloat16" else centred.dtype
+        return select(Preactivations(centred, w.encoder, w.bias, dtype))
 
 
 def _first_features(code: Code, prefix: int) -> Code:

@@ -1,6 +1,6 @@
 """What kind of sparse autoencoder to train."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,7 @@ class SAEConfig(Config):
     """Norm of the encoder rows at the start, which are otherwise the decoder's."""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _fits_together(self) -> "SAEConfig":
         if self.architecture != "standard" and self.k > self.d_sae:
             raise ValueError(f"k: got {self.k} active of d_sae {self.d_sae} features; give k at most d_sae")
         if self.prefixes and not _ascending_to(self.prefixes, self.d_sae):

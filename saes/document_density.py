@@ -12,7 +12,7 @@ from interp.code import Code
 OPEN_DOCUMENTS = 1024
 """Documents whose counts stand in memory, as f numbers each."""
 KEPT_OPEN = 512
-"""Newest documents that stay open when room is made: a stream gives all rows of a document within one group of these."""
+"""Newest documents that stay open when room is made; a stream gives all rows of a document within so many."""
 Z_95 = 1.959964
 
 
@@ -48,7 +48,8 @@ class DensityByDocument:
     def density(self) -> Float[Tensor, " f"]:
         """Share of tokens on which each feature fires."""
         self._close(len(self._slot_of))
-        return self._firings / max(self._n_tokens, 1.0)
+        density: Tensor = self._firings / max(self._n_tokens, 1.0)
+        return density
 
     def interval(self) -> Float[Tensor, "f 2"]:
         """95% interval of the density over documents; [0, 1] where there are fewer than two.

@@ -14,11 +14,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.harvest import harvest_batch
-from interp.code import Code, FeatureDictionary
+from interp.code import Code
 from interp.errors import ArtifactError
 from interp.models import Model
 from interp.storage import new_folder, read_json, read_tensors, write_json, write_tensors
+from saes.base import SAE
 from saes.document_density import DensityByDocument
+from saes.facts import SAEFacts, check_same_origin
 from saes.firing_histogram import FiringHistogram
 from saes.firing_tokens import FiringTokens
 from saes.logit_effects import LogitEffects, logit_effects
@@ -68,20 +70,24 @@ class FeatureStatistics:
 
 def collect_features(
     model: Model,
-    sae: FeatureDictionary,
+    sae: SAE,
     source: TokenSource,
     *,
     n_tokens: int,
     seed: int = 0,
-    prefixes: Sequence[int] = (),
+    facts: SAEFacts | None = None,
+    allow_mismatch: bool = False,
     n_examples: int = 20,
     window: int = 32,
     on_progress: Progress | None = None,
 ) -> FeatureStatistics:
     """One streaming pass over about `n_tokens` kept tokens of `source`.
 
-    Raises: UnknownHookError if the model lacks the dictionary's hook; DataError if the source holds no usable token.
+    Raises: ArtifactError if `facts` name another model or mask policy, unless `allow_mismatch`; UnknownHookError if the
+    model lacks the SAE's hook; DataError if the source holds no usable token.
     """
+    if facts is not None and not allow_mismatch:
+        check_same_origin(facts, model, source)
     passing = _Pass(sae.d_sae, model.d_vocab, n_examples, window)
     for batch in iter_sample(source, n_tokens, seed=seed):
         acts = harvest_batch(model, batch, sae.hooks_in)
@@ -95,7 +101,7 @@ def collect_features(
         if on_progress:
             on_progress("features", passing.n_tokens, n_tokens)
     effects = logit_effects(model, sae.hooks_out[0], sae.directions(torch.arange(sae.d_sae)).detach())
-    return passing.statistics(effects, levels_of(sae.d_sae, prefixes))
+    return passing.statistics(effects, levels_of(sae.d_sae, sae.config.prefix_widths()))
 
 
 def levels_of(d_sae: int, prefixes: Sequence[int]) -> Int[Tensor, " f"]:
@@ -165,13 +171,13 @@ def load_features(folder: Path) -> FeatureStatistics:
     """
     head = read_json(folder / "features.json")
     if not isinstance(head, dict) or head.get("schema_version") != SCHEMA_VERSION:
-        raise ArtifactError(f"{folder / 'features.json'}: not feature statistics of version {SCHEMA_VERSION}; redo them")
+        raise ArtifactError(f"{folder / 'features.json'}: not version {SCHEMA_VERSION}; collect the features again")
     tensors = read_tensors(folder / "features.safetensors", sha256=head.get("sha256"))
     missing = sorted((set(_ARRAYS) - set(tensors)) | (set(_COUNTS) - set(head)))
     if missing:
         raise ArtifactError(f"{folder}: holds no {missing[0]}; collect the features again")
-    counts = {name: int(head[name]) for name in _COUNTS}
-    return FeatureStatistics(**counts, **{name: tensors[name].numpy() for name in _ARRAYS})
+    arrays = {name: tensors[name].numpy() for name in _ARRAYS}
+    return FeatureStatistics(int(head["n_tokens"]), int(head["n_documents"]), int(head["d_sae"]), **arrays)
 
 
 _COUNTS = ("n_tokens", "n_documents", "d_sae")

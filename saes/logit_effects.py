@@ -58,8 +58,9 @@ def logit_effects(model: Model, hook: str, directions: Float[Tensor, "m d"], *, 
 def centred_unembedding(model: Model) -> Float[Tensor, "v r"]:
     """Unembedding times the final norm's weight; each column's mean over the vocabulary is zero."""
     norm = model.hf.get_submodule(family_of(model.family).ln_final)
-    matrix = model.hf.get_output_embeddings().weight.float()
-    matrix = (matrix - matrix.mean(0)) * norm.weight.float()
+    embeddings: nn.Module = model.hf.get_output_embeddings()
+    matrix = embeddings.get_parameter("weight").float()
+    matrix = (matrix - matrix.mean(0)) * norm.get_parameter("weight").float()
     # x - mean(x) before the weight is the same as removing each row's mean after it.
     return matrix - matrix.mean(1, keepdim=True) if isinstance(norm, nn.LayerNorm) else matrix
 
@@ -72,5 +73,5 @@ def write_to_stream(model: Model, hook: str, directions: Float[Tensor, "m d"]) -
     if name not in BEFORE_WRITERS:
         return None
     module = model.hf.get_submodule(model.hook(hook).module_path)
-    matrix = module.weight.float()
+    matrix = module.get_parameter("weight").float()
     return directions @ (matrix if isinstance(module, Conv1D) else matrix.T)

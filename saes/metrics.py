@@ -14,6 +14,8 @@ from torch import Tensor
 from interp.code import Code
 from interp.errors import DataError, ShapeError
 
+Statistic = Callable[[Float[np.ndarray, "r q"]], Float[np.ndarray, " r"]]
+"""From totals of r resamples to r values, for example a ratio of two columns."""
 DENSE_ABOVE = 0.1
 """A feature that fires on more than this share of tokens is called dense."""
 SINK_RATIO = 10.0
@@ -21,7 +23,7 @@ SINK_RATIO = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reconstruction:
+class VarianceSums:
     """Count, mean, scatter about that mean and squared error of the tokens seen so far.
 
     Shapes: mean (d,), float64. Units: scatter Σ‖x - mean‖² and error Σ‖x - x̂‖², squared activations.
@@ -34,23 +36,23 @@ class Reconstruction:
     error: float
 
     @staticmethod
-    def of(x: Float[Tensor, "b d"], x_hat: Float[Tensor, "b d"]) -> "Reconstruction":
+    def of(x: Float[Tensor, "b d"], x_hat: Float[Tensor, "b d"]) -> "VarianceSums":
         """The sums of one batch, taken in float64."""
         if x.shape != x_hat.shape:
             raise ShapeError(f"got x {tuple(x.shape)} and reconstruction {tuple(x_hat.shape)}; expected equal shapes")
         x64 = x.double()
         mean = x64.mean(0) if x.shape[0] else x64.new_zeros(x.shape[1])
         error = float((x64 - x_hat.double()).square().sum())
-        return Reconstruction(x.shape[0], mean, float((x64 - mean).square().sum()), error)
+        return VarianceSums(x.shape[0], mean, float((x64 - mean).square().sum()), error)
 
-    def __add__(self, other: "Reconstruction") -> "Reconstruction":
+    def __add__(self, other: "VarianceSums") -> "VarianceSums":
         n = self.n_tokens + other.n_tokens
         if n == 0:
             return self
         apart = other.mean - self.mean
         between = float(apart.square().sum()) * self.n_tokens * other.n_tokens / n
         mean = self.mean + apart * (other.n_tokens / n)
-        return Reconstruction(n, mean, self.scatter + other.scatter + between, self.error + other.error)
+        return VarianceSums(n, mean, self.scatter + other.scatter + between, self.error + other.error)
 
     @property
     def fvu(self) -> float:
@@ -138,7 +140,7 @@ class DocumentSums:
 
 def document_bootstrap(
     sums: Float[np.ndarray, "m q"],
-    statistic: Callable[[Float[np.ndarray, "r q"]], Float[np.ndarray, " r"]],
+    statistic: Statistic,
     *,
     seed: int,
     n_resamples: int = 1000,
@@ -146,7 +148,6 @@ def document_bootstrap(
 ) -> tuple[float, float]:
     """Percentile interval of a statistic of totals, resampling whole documents.
 
-    `statistic` maps resampled totals (r, q) to r values, for example a ratio of two columns.
     Source: cluster bootstrap, Davison & Hinkley 1997, section 3.8 (tokens of a document are not independent).
     """
     n_documents = sums.shape[0]

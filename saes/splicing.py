@@ -3,7 +3,7 @@
 Axes: b rows, t position, d width of the hook, v vocabulary, n kept tokens, p predicted tokens.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,32 +23,33 @@ SOFTMAX_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """Loss of each predicted token under one replacement, and its distance from the clean prediction.
+class CleanRun:
+    """A batch as the model computes it, and what arms are compared with.
+
+    Shapes: acts (n, d) and document (n,) of the kept tokens; log_probs (p, v), nll, targets,
+    predicted_document (p,). Units: nats.
+    """
+
+    batch: TokenBatch
+    hook: str
+    acts: Float[Tensor, "n d"]
+    document: Int[Tensor, " n"]
+    predicted: Bool[Tensor, "b t"]
+    log_probs: Float[Tensor, "p v"]
+    nll: Float[Tensor, " p"]
+    targets: Int[Tensor, " p"]
+    predicted_document: Int[Tensor, " p"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmLoss:
+    """Loss of each predicted token, and the distance of the prediction from the clean one.
 
     Units: nats. kl is KL(clean ‖ arm).
     """
 
     nll: Float[Tensor, " p"]
     kl: Float[Tensor, " p"]
-
-
-@dataclass(frozen=True, slots=True)
-class Splice:
-    """A batch run clean once and once per arm.
-
-    Shapes: acts (n, d) and document (n,) of the kept tokens; predicted_document (p,); clean_nll (p,).
-    """
-
-    acts: Float[Tensor, "n d"]
-    document: Int[Tensor, " n"]
-    predicted_document: Int[Tensor, " p"]
-    clean_nll: Float[Tensor, " p"]
-    arms: Mapping[str, Arm]
-
-
-Replacements = Callable[[Float[Tensor, "n d"]], Mapping[str, Float[Tensor, "n d"]]]
-"""From the kept tokens' activations to what stands there instead, by name of the arm."""
 
 
 def predicted_mask(batch: TokenBatch) -> Bool[Tensor, "b t"]:
@@ -63,45 +64,45 @@ def predicted_mask(batch: TokenBatch) -> Bool[Tensor, "b t"]:
     return mask
 
 
-def splice(model: Model, batch: TokenBatch, hook: str, replacements: Replacements) -> Splice:
-    """Run the model clean, then once for each replacement of the kept tokens' activations at `hook`.
+def run_clean(model: Model, batch: TokenBatch, hook: str) -> CleanRun:
+    """One unchanged forward pass, shared by all arms.
 
     Raises: ShapeError if the hook does not give one vector per token.
     """
     batch = batch.to(model.device)
     predicted = predicted_mask(batch)
-    targets = batch.token_ids.roll(-1, dims=1)[predicted]
     seen: list[Tensor] = []
 
     def record(x: Tensor) -> Tensor:
         seen.append(x.detach())
         return x
 
-    clean = _logits(model, batch, hook, record)[predicted]
+    log_probs = _logits(model, batch, hook, record)[predicted].float().log_softmax(-1)
     if seen[0].shape[:2] != batch.keep.shape:
         got = tuple(seen[0].shape)
         raise ShapeError(f"{hook}: got activations {got} for {tuple(batch.keep.shape)} tokens; choose another hook")
-    acts = seen[0][batch.keep]
-    arms = {}
-    for name, replacement in replacements(acts).items():
-        logits = _logits(model, batch, hook, _replace(batch.keep, replacement))[predicted]
-        arms[name] = compare(clean, logits, targets)
-    clean_nll = compare(clean, clean, targets).nll
-    return Splice(acts, batch.document[batch.keep], batch.document[predicted], clean_nll, arms)
+    targets = batch.token_ids.roll(-1, dims=1)[predicted]
+    acts, document = seen[0][batch.keep], batch.document[batch.keep]
+    nll = -log_probs.gather(1, targets[:, None])[:, 0]
+    return CleanRun(batch, hook, acts, document, predicted, log_probs, nll, targets, batch.document[predicted])
 
 
-def compare(
-    clean: Float[Tensor, "p v"], spliced: Float[Tensor, "p v"], targets: Int[Tensor, " p"]
-) -> Arm:
-    """Loss of `spliced` on `targets`, and KL(clean ‖ spliced), a slice of rows at a time."""
+def run_arm(model: Model, clean: CleanRun, replacement: Float[Tensor, "n d"]) -> ArmLoss:
+    """The same batch with the kept tokens' activations replaced."""
+    logits = _logits(model, clean.batch, clean.hook, _replace(clean.batch.keep, replacement))
+    return compare(clean.log_probs, logits[clean.predicted], clean.targets)
+
+
+def compare(clean: Float[Tensor, "p v"], logits: Float[Tensor, "p v"], targets: Int[Tensor, " p"]) -> ArmLoss:
+    """Loss of `logits` on `targets`, and their KL from the log-probabilities `clean`, some rows at a time."""
     nll, kl = [], []
-    for rows in torch.arange(clean.shape[0], device=clean.device).split(SOFTMAX_ROWS):
-        reference = clean[rows].float().log_softmax(-1)
-        other = spliced[rows].float().log_softmax(-1)
-        nll.append(-other.gather(1, targets[rows, None])[:, 0])
+    parts = (tensor.split(SOFTMAX_ROWS) for tensor in (clean, logits, targets))
+    for reference, other_logits, target in zip(*parts, strict=True):
+        other = other_logits.float().log_softmax(-1)
+        nll.append(-other.gather(1, target[:, None])[:, 0])
         kl.append((reference.exp() * (reference - other)).sum(-1))
-    empty = clean.new_zeros(0, dtype=torch.float32)
-    return Arm(torch.cat([empty, *nll]), torch.cat([empty, *kl]))
+    empty = clean.new_zeros(0)
+    return ArmLoss(torch.cat([empty, *nll]), torch.cat([empty, *kl]))
 
 
 def iter_slices(batch: TokenBatch, d_vocab: int) -> Iterator[TokenBatch]:
@@ -110,9 +111,7 @@ def iter_slices(batch: TokenBatch, d_vocab: int) -> Iterator[TokenBatch]:
     for start in range(0, batch.token_ids.shape[0], n_rows):
         rows = slice(start, start + n_rows)
         mask = None if batch.attention_mask is None else batch.attention_mask[rows]
-        yield TokenBatch(
-            batch.token_ids[rows], batch.keep[rows], mask, batch.position_ids[rows], batch.document[rows]
-        )
+        yield TokenBatch(batch.token_ids[rows], batch.keep[rows], mask, batch.position_ids[rows], batch.document[rows])
 
 
 def _logits(model: Model, batch: TokenBatch, hook: str, function: Edit) -> Float[Tensor, "b t v"]:

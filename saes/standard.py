@@ -36,16 +36,16 @@ class StandardSAE(SAE):
 
     def losses(self, batch: ActivationBatch) -> StepReport:
         """Squared error summed over d plus the penalty, mean over tokens. Dense, since early codes are."""
-        x = batch.stacked(self.hooks_in).to(self.W_enc.dtype) * self.input_scale
-        w = self.weights()
-        acts = dense_encode(x - self.b_dec, w.encoder, w.bias)
-        errors, _ = dense_prefix_losses(x, acts, w.decoder, self.b_dec, (self.d_sae,))
+        centred, w = self.centred(batch.stacked(self.hooks_in)), self.weights()
+        shifted = centred - (self.b_dec - self.b_dec.detach())
+        acts = dense_encode(shifted, w.encoder, w.bias)
+        errors, _ = dense_prefix_losses(shifted, acts, w.decoder, (self.d_sae,))
         # In `weights` the activations already carry the decoder norms.
-        penalty = acts.sum() / x.shape[0]
+        penalty = acts.sum() / centred.shape[0]
         loss = errors[-1] + self.l1 * penalty
         selection = Selection(Code.from_dense(acts.detach()), 0)
         terms = {"mse": errors[-1].detach(), "penalty": penalty.detach(), "l1": self.l1.clone()}
-        return self.report(loss, terms, selection, x.shape[0])
+        return self.report(loss, terms, selection, centred.shape[0])
 
     @torch.no_grad()
     def advance(self, report: StepReport) -> None:

@@ -66,6 +66,18 @@ class _Batch:
         return torch.where(found, self.code.values[place].float(), 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """Entries that may enter the lists: feature, value, and which kept token of the batch."""
+
+    feature: Int[Tensor, " m"]
+    value: Float[Tensor, " m"]
+    token: Int[Tensor, " m"]
+
+    def take(self, index: Int[Tensor, " _"]) -> "_Candidates":
+        return _Candidates(self.feature[index], self.value[index], self.token[index])
+
+
 class TopExamples:
     """The K strongest spans of every feature so far, each shown by a window around its peak.
 
@@ -84,49 +96,42 @@ class TopExamples:
 
     def add(self, tokens: TokenBatch, code: Code) -> None:
         """Look through a batch; `code` has one row per kept token."""
-        rows = code.rows()
         # Once the lists are full few entries pass this, so what follows is cheap.
         strong = (code.values > self.values[:, -1][code.features]).nonzero()[:, 0]
         if strong.numel() == 0:
             return
         batch = _Batch.of(tokens, code)
-        feature, value = code.features[strong].long(), code.values[strong].float()
-        token = rows[strong]
-        peaks, _ = top_of_groups(batch.span[token] * code.d_sae + feature, value, 1)
+        found = _Candidates(code.features[strong], code.values[strong], code.rows()[strong])
+        peaks, _ = top_of_groups(batch.span[found.token] * code.d_sae + found.feature, found.value, 1)
         # Peaks come ordered by span, so that ties between spans fall to the first.
-        best, rank = top_of_groups(feature[peaks], value[peaks], self.values.shape[1])
-        chosen = peaks[best]
-        self._merge(batch, feature[chosen], rank, value[chosen], token[chosen])
+        best, rank = top_of_groups(found.feature[peaks], found.value[peaks], self.values.shape[1])
+        self._merge(batch, found.take(peaks[best]), rank)
 
-    def _merge(self, batch: _Batch, feature: Tensor, rank: Tensor, value: Tensor, token: Tensor) -> None:
-        touched, line = feature.unique(return_inverse=True)
+    def _merge(self, batch: _Batch, candidates: _Candidates, rank: Int[Tensor, " m"]) -> None:
+        touched, line = candidates.feature.unique(return_inverse=True)
         n_examples = self.values.shape[1]
         offered = torch.zeros(touched.shape[0], n_examples)
         number = torch.full(offered.shape, -1)
-        offered[line, rank] = value
-        number[line, rank] = torch.arange(value.shape[0])
+        offered[line, rank] = candidates.value
+        number[line, rank] = torch.arange(rank.shape[0])
         # Stable, and what was there comes first: of equal values the earlier stays ahead.
         both = torch.cat([self.values[touched], offered], dim=1)
         order = both.sort(dim=1, descending=True, stable=True).indices[:, :n_examples]
         self._keep(touched, order.clamp(max=n_examples - 1))
-        entering = order >= n_examples
-        entrant = number.gather(1, (order - n_examples).clamp(min=0))
-        entering &= entrant >= 0
-        at = entering.nonzero()
-        self._put(touched[at[:, 0]], at[:, 1], batch, entrant[entering], feature, value, token)
+        entrant = torch.where(order >= n_examples, number.gather(1, (order - n_examples).clamp(min=0)), -1)
+        lines, slots = (entrant >= 0).nonzero(as_tuple=True)
+        self._put(batch, candidates.take(entrant[lines, slots]), slots)
 
     def _keep(self, touched: Tensor, order: Tensor) -> None:
         lines = touched[:, None]
         for kept in (self.values, self.tokens, self.acts, self.peak, self.document, self.position):
             kept[touched] = kept[lines, order]
 
-    def _put(
-        self, lines: Tensor, slots: Tensor, batch: _Batch, entrant: Tensor, feature: Tensor, value: Tensor, token: Tensor
-    ) -> None:
-        flat, span = batch.flat[token[entrant]], batch.span[token[entrant]]
-        tokens, acts, peak = batch.windows(flat, span, feature[entrant], self.tokens.shape[2])
-        at = lines, slots
-        self.values[at] = value[entrant]
+    def _put(self, batch: _Batch, entering: _Candidates, slots: Int[Tensor, " m"]) -> None:
+        flat, span = batch.flat[entering.token], batch.span[entering.token]
+        tokens, acts, peak = batch.windows(flat, span, entering.feature, self.tokens.shape[2])
+        at = entering.feature, slots
+        self.values[at] = entering.value
         self.tokens[at] = tokens.int()
         self.acts[at] = acts.clamp(max=LARGEST_HALF).half()
         self.peak[at] = peak.int()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
@@ -73,7 +73,7 @@ class TrainConfig(Config):
     recording: Recording = Recording()
 
     @model_validator(mode="after")
-    def _enough(self) -> Self:
+    def _enough(self) -> "TrainConfig":
         if self.tokens < self.batch_size:
             raise ValueError(f"tokens: got {self.tokens}; expected at least one batch of {self.batch_size}")
         return self

@@ -1,7 +1,7 @@
 """Forward passes -> activations of the kept tokens, in data order, from any cursor on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from interp.models import Model
 Cursor = dict[str, int]
 
 
+@runtime_checkable
 class ActivationSource(Protocol):
     """Activations in data order, for ever: harvested from a model or read from disk."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 BOS, PAD = "<|bos|>", "<|pad|>"
@@ -12,7 +12,8 @@ BOS_ID, PAD_ID = 0, 1
 def learn_tokenizer(texts: Iterable[str], *, vocab_size: int, context_size: int) -> PreTrainedTokenizerFast:
     """Learn a tokenizer in which any text survives the round trip. BOS begins a document and, as EOS, ends it.
 
-    Text is taken as it is: no normalisation, no space added in front. Encoding adds no special token.
+    Text is taken as it is: no normalisation, no space added in front. Encoding puts BOS in front unless told not to add
+    special tokens.
     Source: Sennrich et al. 2016 (BPE); Radford et al. 2019, section 2.2 (over bytes).
     """
     bpe = Tokenizer(models.BPE())
@@ -25,6 +26,7 @@ def learn_tokenizer(texts: Iterable[str], *, vocab_size: int, context_size: int)
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
+    bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, BOS_ID)])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=BOS,

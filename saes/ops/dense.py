@@ -33,23 +33,12 @@ def dense_select_per_batch(acts: Float[Tensor, "b f"], k: int) -> Float[Tensor, 
     return acts * torch.zeros_like(acts).flatten().scatter(0, order, 1.0).view_as(acts)
 
 
-def dense_decode(
-    acts: Float[Tensor, "b f"], weight: Float[Tensor, "f d"], bias: Float[Tensor, " d"]
-) -> Float[Tensor, "b d"]:
-    """Reconstruction from activations."""
-    return acts @ weight + bias
-
-
 def dense_prefix_losses(
-    target: Float[Tensor, "b d"],
-    acts: Float[Tensor, "b f"],
-    weight: Float[Tensor, "f d"],
-    bias: Float[Tensor, " d"],
-    widths: Sequence[int],
+    centred: Float[Tensor, "b d"], acts: Float[Tensor, "b f"], weight: Float[Tensor, "f d"], widths: Sequence[int]
 ) -> tuple[Float[Tensor, " g_plus_1"], Float[Tensor, "b d"]]:
-    """Squared error of the bias alone and of each prefix, and the residual of the last one.
+    """Squared error of the bias alone and of each prefix, and the residual of the last, for targets minus the bias.
 
     Units: squared error summed over d, mean over tokens.
     """
-    residuals = [target - dense_decode(acts[:, :width], weight[:width], bias) for width in (0, *widths)]
-    return torch.stack([r.square().sum() / target.shape[0] for r in residuals]), residuals[-1]
+    residuals = [centred - acts[:, :width] @ weight[:width] for width in (0, *widths)]
+    return torch.stack([r.square().sum() / centred.shape[0] for r in residuals]), residuals[-1]

@@ -17,30 +17,30 @@ CHUNK_ENTRIES_GPU = 1 << 27
 
 @dataclass(frozen=True, slots=True)
 class Preactivations:
-    """x W_encᵀ + b_enc, yielded as (stride offset, chunk) pairs: chunk r of n holds tokens r, r + n, r + 2n, …
+    """centred W_encᵀ + b_enc, yielded as (stride offset, chunk) pairs: chunk r of n holds tokens r, r + n, r + 2n, …
 
     A chunk is thus a strided sample of the batch. Its memory is reused by the next one.
 
-    Shapes: x (b, d), already centred; weight (f, d); bias (f,).
+    Shapes: centred (b, d); weight (f, d); bias (f,).
     """
 
-    x: Float[Tensor, "b d"]
+    centred: Float[Tensor, "b d"]
     weight: Float[Tensor, "f d"]
     bias: Float[Tensor, " f"]
     dtype: torch.dtype = torch.float32
 
     @property
     def n_chunks(self) -> int:
-        rows = CHUNK_ROWS_CPU if self.x.device.type == "cpu" else max(1, CHUNK_ENTRIES_GPU // self.weight.shape[0])
-        return max(1, -(-self.x.shape[0] // rows))
+        rows = CHUNK_ROWS_CPU if self.centred.device.type == "cpu" else max(1, CHUNK_ENTRIES_GPU // self.weight.shape[0])
+        return max(1, -(-self.centred.shape[0] // rows))
 
     def __iter__(self) -> Iterator[tuple[int, Float[Tensor, "c f"]]]:
         n = self.n_chunks
-        x, weight, bias = self.x, self.weight.t(), self.bias
+        x, weight, bias = self.centred, self.weight.t(), self.bias
         if self.dtype == torch.bfloat16:
             x, weight, bias = x.bfloat16(), self.weight.bfloat16().t(), bias.bfloat16()
         buffer = torch.empty(-(-x.shape[0] // n), weight.shape[1], dtype=x.dtype, device=x.device)
         for offset in range(n):
             rows = x[offset::n]
             # Selection compares in the master format: a threshold must not be rounded to bfloat16.
-            yield offset, torch.addmm(bias, rows, weight, out=buffer[: rows.shape[0]]).to(self.x.dtype)
+            yield offset, torch.addmm(bias, rows, weight, out=buffer[: rows.shape[0]]).to(self.centred.dtype)

@@ -15,11 +15,11 @@ from torch import Tensor
 from interp.code import Code, offsets_of
 from saes.ops.encode import Preactivations
 
-GROUP = 32
+GROUP = 16
 """Features that share one maximum: a group is looked into only if its maximum reaches the bound."""
 SAMPLE = 1 << 17
 """Pre-activations from which the bound of a batch selection is estimated."""
-MARGIN = 1.4
+MARGIN = 1.25
 """Candidates aimed at per entry kept: more cost time, fewer risk another pass."""
 
 Bound = Float[Tensor, "c_or_1 1"]
@@ -54,7 +54,7 @@ def select_per_batch(pre: Preactivations, k: int) -> Selection:
     pass is repeated with a bound four times laxer, at last with all positive entries.
     Source: Bussmann et al. 2024 (BatchTopK), section 3.
     """
-    n = k * pre.x.shape[0]
+    n = k * pre.centred.shape[0]
     margin, fallbacks = MARGIN, 0
     while True:
         bound = _SampledBound(margin * k / pre.weight.shape[0])
@@ -66,7 +66,7 @@ def select_per_batch(pre: Preactivations, k: int) -> Selection:
 
 def select_above(pre: Preactivations, threshold: Float[Tensor, ""]) -> Selection:
     """All positive pre-activations strictly above the threshold, as a JumpReLU takes them."""
-    bound = _next_above(threshold.clamp(min=0)).to(pre.x.dtype).reshape(1, 1)
+    bound = _next_above(threshold.clamp(min=0)).to(pre.centred.dtype).reshape(1, 1)
     return Selection(_candidates(pre, lambda chunk: bound), 0)
 
 
@@ -116,7 +116,7 @@ class _SampledBound:
 
 def _candidates(pre: Preactivations, bound_of: Callable[[Tensor], Bound]) -> Code:
     """All entries that reach their chunk's bound, as a code."""
-    n_rows, d_sae, n_chunks = pre.x.shape[0], pre.weight.shape[0], pre.n_chunks
+    n_rows, d_sae, n_chunks = pre.centred.shape[0], pre.weight.shape[0], pre.n_chunks
     # 32-bit keys sort ten times faster.
     key_dtype = torch.int32 if n_rows * d_sae < 2**31 else torch.int64
     keys, values = [], []
@@ -147,8 +147,9 @@ def _grouped(chunk: Float[Tensor, "c f"]) -> Float[Tensor, "c m g"]:
 
 
 def _kept(code: Code, keep: Bool[Tensor, " n"]) -> Code:
-    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
-    return Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae)
+    index = keep.nonzero()[:, 0]
+    counts = torch.bincount(code.rows()[index], minlength=code.n_rows)
+    return Code(code.values[index], code.features[index], offsets_of(counts), code.d_sae)
 
 
 def _least_positive(like: Tensor) -> Tensor:

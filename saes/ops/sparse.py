@@ -16,6 +16,9 @@ from torch.nn.functional import embedding_bag
 
 from interp.code import Code, offsets_of
 
+BLOCK_ROWS = 128
+"""Tokens whose residuals are walked together: 5 groups of 512 floats are 1.3 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
@@ -43,6 +46,8 @@ class Pattern:
 
         Entries ascend by (token, feature) and groups are ranges of features, so they already ascend by this number.
         """
+        if len(widths) == 1:
+            return self.rows, self.row_offsets
         inner = torch.tensor(widths[:-1], device=self.features.device, dtype=self.features.dtype)
         bags = self.rows * len(widths) + torch.bucketize(self.features, inner, right=True)
         n_bags = (self.row_offsets.shape[0] - 1) * len(widths)
@@ -52,8 +57,9 @@ class Pattern:
 def combine(
     matrix: Float[Tensor, "r d"], index: Int[Tensor, " n"], offsets: Int[Tensor, " s_plus_1"], scale: Float[Tensor, " n"]
 ) -> Float[Tensor, "s d"]:
-    """For each segment the sum of scale · matrix[index] over its entries."""
-    return embedding_bag(index, matrix, offsets, mode="sum", per_sample_weights=scale, include_last_offset=True)
+    """For each segment the sum of scale · matrix[index] over its entries. Carries no gradient."""
+    # Detached, since embedding_bag prepares for a backward pass of its own otherwise.
+    return embedding_bag(index, matrix.detach(), offsets, mode="sum", per_sample_weights=scale, include_last_offset=True)
 
 
 def gathered_dot(
@@ -67,39 +73,39 @@ def gathered_dot(
 
 
 class _EncodeValues(torch.autograd.Function):
-    """Attach gradients to selected values; also hand out extra rows of the encoder whose gradients join the same sum."""
+    """Attach gradients to selected values; hand out extra rows of the encoder whose gradients join the same sums."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
+        centred: Tensor,
+        centre: Tensor,
         weight: Tensor,
         bias: Tensor,
-        centre: Tensor,
         values: Tensor,
         pattern: Pattern,
         extra: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(x, weight, centre, extra)
+        ctx.save_for_backward(centred, weight, extra)
         ctx.pattern = pattern
         return values.clone(), weight[extra], bias[extra]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad, grad_rows, grad_biases = grads
-        x, weight, centre, extra = ctx.saved_tensors
+        centred, weight, extra = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
         order, ends = pattern.by_feature, pattern.feature_offsets
         sorted_grad = grad[order]
         grad_bias = torch.segment_reduce(sorted_grad, "sum", offsets=ends, initial=0)
-        grad_weight = combine(x - centre, pattern.rows[order], ends, sorted_grad)
+        grad_weight = combine(centred, pattern.rows[order], ends, sorted_grad)
         grad_centre = -(grad_bias @ weight)
         grad_weight.index_add_(0, extra, grad_rows)
         grad_bias.index_add_(0, extra, grad_biases)
-        grad_x = None
+        grad_centred = None
         if ctx.needs_input_grad[0]:
-            grad_x = combine(weight, pattern.features, pattern.row_offsets, grad)
-        return grad_x, grad_weight, grad_bias, grad_centre, None, None, None
+            grad_centred = combine(weight, pattern.features, pattern.row_offsets, grad)
+        return grad_centred, grad_centre, grad_weight, grad_bias, None, None, None
 
 
 class _Decode(torch.autograd.Function):
@@ -124,69 +130,87 @@ class _Decode(torch.autograd.Function):
 
 
 class _PrefixLosses(torch.autograd.Function):
-    """Squared errors of nested prefixes. One buffer holds the residuals, then their weighted suffix sums."""
+    """Squared errors of nested prefixes and their weighted sum, whose gradient is ready when the errors are."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        target: Tensor,
+        centred: Tensor,
+        centre: Tensor,
         values: Tensor,
         weight: Tensor,
-        bias: Tensor,
         pattern: Pattern,
         widths: tuple[int, ...],
+        term_weights: tuple[float, ...],
         extra: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         bags, offsets = pattern.bags(widths)
-        residuals = combine(weight, pattern.features, offsets, values).view(target.shape[0], len(widths), -1)
-        previous = target - bias
-        losses = [previous.square().sum()]
-        for group in range(len(widths)):
-            torch.sub(previous, residuals[:, group], out=residuals[:, group])
-            previous = residuals[:, group]
-            losses.append(torch.linalg.vector_norm(previous).square())
-        ctx.save_for_backward(target, values, weight, bias, extra, residuals)
-        ctx.pattern, ctx.bags = pattern, bags
-        last = previous.clone()
-        ctx.mark_non_differentiable(last)
-        return torch.stack(losses) / target.shape[0], last, weight[extra]
+        sums = combine(weight, pattern.features, offsets, values).view(centred.shape[0], len(widths), -1)
+        errors, residual, centre_pull = _errors_into_pulls(centred, sums, term_weights)
+        ctx.save_for_backward(centred, values, weight, extra, sums, bags, centre_pull)
+        ctx.pattern, ctx.bias_weight = pattern, term_weights[0]
+        ctx.mark_non_differentiable(errors, residual)
+        return (errors * errors.new_tensor(term_weights)).sum(), errors, residual, weight[extra]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad_losses, _, grad_rows = grads
-        target, values, weight, bias, extra, residuals = ctx.saved_tensors
+        grad_loss, _, _, grad_rows = grads
+        centred, values, weight, extra, pulls, bags, centre_pull = ctx.saved_tensors
         pattern: Pattern = ctx.pattern
-        slopes = grad_losses * (-2 / target.shape[0])
-        # In place: autograd's version check refuses a second backward instead of giving a wrong one.
-        upstream = residuals
-        upstream[:, -1].mul_(slopes[-1])
-        for group in range(residuals.shape[1] - 2, -1, -1):
-            torch.addcmul(upstream[:, group + 1], upstream[:, group], slopes[group + 1], out=upstream[:, group])
-        grad_bias = upstream[:, 0].sum(0) + slopes[0] * (target - bias).sum(0)
-        grad_target = None
-        if ctx.needs_input_grad[0]:
-            grad_target = -upstream[:, 0] - slopes[0] * (target - bias)
-        flat, order = upstream.view(-1, target.shape[1]), pattern.by_feature
-        grad_values = gathered_dot(flat, ctx.bags, weight, pattern.features)
-        grad_weight = combine(flat, ctx.bags[order], pattern.feature_offsets, values[order])
+        slope = grad_loss * (-2 / centred.shape[0])
+        flat, order = pulls.view(-1, centred.shape[1]), pattern.by_feature
+        grad_values = gathered_dot(flat, bags, weight, pattern.features) * slope
+        grad_weight = combine(flat, bags[order], pattern.feature_offsets, values[order] * slope)
         grad_weight.index_add_(0, extra, grad_rows)
-        return grad_target, grad_values, grad_weight, grad_bias, None, None, None
+        grad_centred = None
+        if ctx.needs_input_grad[0]:
+            grad_centred = (pulls[:, 0] + ctx.bias_weight * centred) * -slope
+        return grad_centred, centre_pull * slope, grad_values, grad_weight, None, None, None, None
+
+
+def _errors_into_pulls(
+    centred: Float[Tensor, "b d"], sums: Float[Tensor, "b g d"], term_weights: Sequence[float]
+) -> tuple[Float[Tensor, " g_plus_1"], Float[Tensor, "b d"], Float[Tensor, " d"]]:
+    """Errors of all prefixes, the last residual, and the bias's pull; `sums` turns into the pull on each group.
+
+    A group's pull is the weighted sum of the residuals of all prefixes that contain it. Tokens go in blocks that stay
+    in the cache while their groups are walked up (residuals) and down (pulls).
+    """
+    n_groups = sums.shape[1]
+    errors = centred.new_zeros(n_groups + 1)
+    residual = torch.empty_like(centred)
+    for rows in range(0, centred.shape[0], BLOCK_ROWS):
+        block, groups = centred[rows : rows + BLOCK_ROWS], sums[rows : rows + BLOCK_ROWS].unbind(1)
+        errors[0] += block.square().sum()
+        for group, left in enumerate(groups):
+            torch.sub(block, left, out=left)
+            errors[group + 1] += left.square().sum()
+            block = left
+        residual[rows : rows + BLOCK_ROWS] = block
+        groups[-1].mul_(term_weights[-1])
+        for group in range(n_groups - 2, -1, -1):
+            torch.add(groups[group + 1], groups[group], alpha=term_weights[group + 1], out=groups[group])
+    centre_pull = sums[:, 0].sum(0) + term_weights[0] * centred.sum(0)
+    return errors / centred.shape[0], residual, centre_pull
 
 
 def encode_values(
-    x: Float[Tensor, "b d"],
+    centred: Float[Tensor, "b d"],
+    centre: Float[Tensor, " d"],
     weight: Float[Tensor, "f d"],
     bias: Float[Tensor, " f"],
-    centre: Float[Tensor, " d"],
     values: Float[Tensor, " n"],
     pattern: Pattern,
     extra: Int[Tensor, " m"],
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "m d"], Float[Tensor, " m"]]:
-    """The selected values of relu((x - centre) weightᵀ + bias) with their gradients, and the rows `extra` of weight, bias.
+    """The selected `values` of relu(centred weightᵀ + bias) with their gradients, and the rows `extra` of weight and bias.
 
-    The extra rows' gradients are added to the same buffers: a second pass over the weights is saved.
+    `centred` is x minus the detached `centre`, which gets its gradient here, by one product instead of one per token.
+    Gradients of the extra rows are added to the same buffers, which saves passes over the weights.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _EncodeValues.apply(x, weight, bias, centre, values, pattern, extra)
+    result: tuple[Tensor, Tensor, Tensor] = _EncodeValues.apply(
+        centred, centre, weight, bias, values, pattern, extra
+    )
     return result
 
 
@@ -198,19 +222,35 @@ def sparse_decode(
     return result + bias
 
 
-def prefix_losses(
-    target: Float[Tensor, "b d"],
-    values: Float[Tensor, " n"],
-    weight: Float[Tensor, "f d"],
-    bias: Float[Tensor, " d"],
-    pattern: Pattern,
-    widths: tuple[int, ...],
-    extra: Int[Tensor, " m"],
-) -> tuple[Float[Tensor, " g_plus_1"], Float[Tensor, "b d"], Float[Tensor, "m d"]]:
-    """Squared error of the bias alone and of each prefix, the last residual (no gradient), and the rows `extra` of weight.
+@dataclass(frozen=True, slots=True)
+class PrefixLosses:
+    """Loss and errors of nested prefixes. Only `loss` and `extra_rows` carry gradients.
 
-    Prefix decodes add up over disjoint groups of features, so all of them together cost one sparse decode.
+    Shapes: errors (g + 1,), of the bias alone, then of each prefix; residual (b, d) of the last; extra_rows (m, d).
     Units: squared error summed over d, mean over tokens.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _PrefixLosses.apply(target, values, weight, bias, pattern, widths, extra)
-    return result
+
+    loss: Float[Tensor, ""]
+    errors: Float[Tensor, " g_plus_1"]
+    residual: Float[Tensor, "b d"]
+    extra_rows: Float[Tensor, "m d"]
+
+
+def prefix_losses(
+    centred: Float[Tensor, "b d"],
+    centre: Float[Tensor, " d"],
+    values: Float[Tensor, " n"],
+    weight: Float[Tensor, "f d"],
+    pattern: Pattern,
+    widths: tuple[int, ...],
+    term_weights: tuple[float, ...],
+    extra: Int[Tensor, " m"],
+) -> PrefixLosses:
+    """Reconstruct `centred` (target minus the detached decoder bias `centre`) by every prefix of the dictionary.
+
+    Prefix decodes add up over disjoint groups of features, so all of them together cost one sparse decode; so do their
+    gradients, since a group is pulled by the sum of the residuals of the prefixes that contain it.
+    """
+    return PrefixLosses(
+        *_PrefixLosses.apply(centred, centre, values, weight, pattern, widths, term_weights, extra)
+    )

@@ -1,0 +1,53 @@
+"""What an SAE was trained on, and whether it is looked at on the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from interp.errors import ArtifactError
+from interp.models import Model
+from saes.token_sample import TokenSource
+
+
+@dataclass(frozen=True, slots=True)
+class SAEFacts:
+    """Where a saved SAE comes from; `model` and `data` are what its run's manifest records of them.
+
+    Entries that are absent (an SAE from elsewhere) are not enforced.
+    """
+
+    hook: str
+    architecture: str
+    prefixes: tuple[int, ...]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    training_tokens: int | None = None
+    frozen_decoder: bool = False
+
+    @property
+    def model_hash(self) -> str | None:
+        found: str | None = self.model.get("content_hash")
+        return found
+
+    @property
+    def mask_policy(self) -> Mapping[str, Any] | None:
+        found: Mapping[str, Any] | None = self.data.get("mask_policy")
+        return found
+
+
+def check_same_origin(facts: SAEFacts, model: Model, source: TokenSource) -> None:
+    """Raises: ArtifactError if model, mask policy or use of BOS differ from those the SAE was trained with."""
+    if facts.model_hash not in (None, model.content_hash):
+        raise ArtifactError(
+            f"got model {model.name} ({model.content_hash[:12]}…); the SAE was trained on "
+            f"{facts.model.get('name')} ({str(facts.model_hash)[:12]}…); "
+            "give that model, or allow the mismatch explicitly"
+        )
+    for name, was in (("mask_policy", facts.mask_policy), ("prepend_bos", facts.data.get("prepend_bos"))):
+        is_now = source.facts.get(name)
+        if was is not None and is_now != was:
+            raise ArtifactError(
+                f"got {name} {is_now}; the SAE was trained with {was}; "
+                "set the data the same way, or allow the mismatch explicitly"
+            )

@@ -1,0 +1,32 @@
+"""Features that fire above a threshold of their own: how SAEs from elsewhere are read."""
+
+from typing import Any, final
+
+import torch
+
+from interp.code import Code, offsets_of
+from saes.base import SAE
+from saes.config import SAEConfig
+from saes.ops.encode import Preactivations
+from saes.ops.select import Selection, select_above
+
+
+@final
+class JumpReLUSAE(SAE):
+    """Keeps what exceeds each feature's own threshold, which training leaves as it is.
+
+    Source: Rajamanoharan et al. 2024 (arXiv 2407.14435), equation 4.
+    """
+
+    def __init__(self, config: SAEConfig, d_in: int, **where: Any) -> None:
+        super().__init__(config, d_in, **where)
+        self.threshold = self.b_enc.new_zeros(config.d_sae, requires_grad=False)
+
+    def select(self, pre: Preactivations) -> Selection:
+        return self.select_at_inference(pre)
+
+    def select_at_inference(self, pre: Preactivations) -> Selection:
+        code = select_above(pre, self.threshold.min()).code
+        keep = code.values > self.threshold[code.features]
+        counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
+        return Selection(Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae), 0)

@@ -1,0 +1,61 @@
+"""How well a dictionary found known features: one latent for each, and what its firing says about them.
+
+Axes: b tokens, t true features, f latents.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from interp.errors import ShapeError
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """The latent given to each true feature, and the cosine of their directions.
+
+    Shapes: latent, cosine (t,). No latent is given twice.
+    """
+
+    latent: Int[Tensor, " t"]
+    cosine: Float[Tensor, " t"]
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """How well latents' firing detects the features that they are matched with.
+
+    Shapes: precision, recall, f1 (t,). A latent that never fires has precision and recall 0.
+    """
+
+    precision: Float[Tensor, " t"]
+    recall: Float[Tensor, " t"]
+    f1: Float[Tensor, " t"]
+
+
+def match_by_cosine(truth: Float[Tensor, "t d"], decoder: Float[Tensor, "f d"]) -> Matching:
+    """One latent for each true feature, such that the sum of cosines is as large as possible.
+
+    Raises: ShapeError if there are fewer latents than true features.
+    Source: Kuhn 1955 (Hungarian method).
+    """
+    if decoder.shape[0] < truth.shape[0]:
+        raise ShapeError(
+            f"got {decoder.shape[0]} latents for {truth.shape[0]} true features; expected at least as many; raise d_sae"
+        )
+    unit = torch.nn.functional.normalize
+    cosine = (unit(truth.double()) @ unit(decoder.double()).t()).cpu()
+    rows, columns = linear_sum_assignment(cosine.numpy(), maximize=True)
+    latent = torch.as_tensor(columns)
+    return Matching(latent, cosine[torch.as_tensor(rows), latent])
+
+
+def detection(fires: Bool[Tensor, "b t"], truth: Bool[Tensor, "b t"]) -> Detection:
+    """Precision, recall and F1 of each matched latent (a column of `fires`) for its feature (of `truth`)."""
+    hits = (fires & truth).sum(0).double()
+    precision, recall = hits / fires.sum(0).clamp(min=1), hits / truth.sum(0).clamp(min=1)
+    f1 = 2 * hits / (fires.sum(0) + truth.sum(0)).clamp(min=1)
+    return Detection(precision, recall, f1)

@@ -1,0 +1,155 @@
+"""A small invented run folder, so that pages are tested without training anything. Its numbers mean nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dashboards.tokens import VOCABULARY_FILE
+from interp.config import Config
+from interp.runs import RunFolder, RunManifest
+from interp.storage import write_json
+from saes.features import FeatureStatistics, save_features
+
+WORDS = (
+    " Once upon a time there was little girl named Lily . She loved to play in the park with her dog Spot One day they "
+    "saw big red ball and Tom said that he wanted it too The cat sad because lost its toy kind bird flew down do not be "
+    "Mia Ben were happy friends ran river jumped splashed cold water mom dad smiled gave him small yellow flower"
+).split()
+HOSTILE = (
+    "</script><script>window.injected=1</script>", "<br>", "&lt;", "<img src=x onerror=window.injected=1>",
+    "a\u2028b\u2029c", "\u202etfel ot thgir", "\u200fשלום", "مرحبا", "x" * 5000, "\x00\x07\x1b[31m", "\ud83d", "⟨E2⟩",
+    "\n\n\t", "", "${summary}", "]]>", "<!--", "é́́́́", "\ufeff\u200b",
+)  # fmt: skip
+N_BINS = 60
+
+
+class InventedSettings(Config):
+    """Config of the invented run."""
+
+    model: str = "embedded"
+    dataset: str = "embedded"
+    hook: str = "blocks.2.hook_resid_post"
+    tokens: int = 4_000_000
+    seed: int = 0
+    sae: dict[str, Any]
+
+
+def make_run(
+    folder: Path, *, d_sae: int = 64, n_examples: int = 8, window: int = 32, hostile: bool = False, seed: int = 0
+) -> Path:
+    """Write every file of a finished Matryoshka run."""
+    rng = np.random.default_rng(seed)
+    prefixes = [max(1, d_sae >> halvings) for halvings in (4, 3, 2, 1, 0)]
+    settings = InventedSettings(sae={"architecture": "matryoshka", "d_sae": d_sae, "k": 32, "prefixes": prefixes})
+    manifest = RunManifest.begin(
+        "sae",
+        seed=seed,
+        model={"name": "embedded", "family": "llama", "content_hash": "5b1f" * 16},
+        data={"name": "embedded", "split": "train", "heldout_share": 0.05, "content_hash": "90ce" * 16},
+    ).model_copy(update={"command": "interp train configs/quickstart.yaml --out runs/invented", "status": "finished"})
+    run = RunFolder.begin(folder, settings, manifest)
+    texts = vocabulary(hostile)
+    save_features(run.features, invented_features(rng, len(texts), prefixes, n_examples, window))
+    (run.features / VOCABULARY_FILE).write_text(json.dumps(texts))
+    run.metrics_path.write_text("".join(json.dumps(row) + "\n" for row in training_rows(rng, prefixes)))
+    write_json(run.evaluation_path, evaluation(prefixes))
+    return folder
+
+
+def vocabulary(hostile: bool) -> list[str]:
+    """Token texts: stories' words with their space; the hostile ones first, so that they are everywhere."""
+    words = [word if word in (".", "Once") else f" {word}" for word in dict.fromkeys(WORDS)]
+    return [*(HOSTILE if hostile else ()), *words, "\n", ",", "'s", "ing"]
+
+
+def invented_features(
+    rng: np.random.Generator, n_words: int, prefixes: list[int], n_examples: int, window: int
+) -> FeatureStatistics:
+    """Feature statistics of the right shapes: log-normal densities, one in thirty dead, windows from one text."""
+    d_sae = prefixes[-1]
+    density = np.minimum(10 ** rng.normal(-2.8, 0.8, d_sae), 0.4)
+    density[rng.random(d_sae) < 1 / 30] = 0.0
+    dead = density == 0
+    text = rng.integers(0, n_words, (400, 200))
+    strongest = np.where(dead, 0, rng.lognormal(1.8, 0.5, d_sae)).astype(np.float32)
+    values = strongest[:, None] * np.linspace(1.0, 0.6, n_examples, dtype=np.float32)
+    document = rng.integers(0, 400, (d_sae, n_examples))
+    start = rng.integers(0, 200 - window, (d_sae, n_examples))
+    tokens = text[document[..., None], start[..., None] + np.arange(window)]
+    peak = np.full((d_sae, n_examples), window * 2 // 3)
+    acts = np.where(rng.random(tokens.shape) < 0.06, rng.random(tokens.shape) * values[..., None] * 0.9, 0)
+    np.put_along_axis(acts, peak[..., None], values[..., None], axis=2)
+    tokens[dead] = -1
+    shares = np.sort(rng.dirichlet(np.ones(8), d_sae), axis=1)[:, :-6:-1]
+    raised = np.sort(np.abs(rng.normal(0, 1, (d_sae, 10))), axis=1)[:, ::-1]
+    lowered = -np.sort(np.abs(rng.normal(0, 1, (d_sae, 10))), axis=1)[:, ::-1]
+    edges = np.logspace(-2.5, 1.5, N_BINS + 1)
+    return FeatureStatistics(
+        n_tokens=200_000, n_documents=400, d_sae=d_sae, density=density,
+        density_interval=np.stack([density * 0.94, density * 1.06], axis=1),
+        max_activation=strongest, mean_activation=strongest * 0.35,
+        histogram=histograms(rng, density, strongest, edges), bin_edges=edges,
+        top_values=values, top_tokens=tokens.astype(np.int32), top_acts=acts.astype(np.float16),
+        top_peak=peak.astype(np.int32), top_document=document, top_position=(start + peak).astype(np.int32),
+        raised_tokens=some_tokens(rng, n_words, d_sae, 10), raised_logits=raised.astype(np.float32),
+        lowered_tokens=some_tokens(rng, n_words, d_sae, 10), lowered_logits=lowered.astype(np.float32),
+        firing_tokens=np.where(dead[:, None], -1, some_tokens(rng, n_words, d_sae, 5)),
+        firing_token_share=np.where(dead[:, None], 0, shares),
+        level=np.searchsorted(prefixes, np.arange(d_sae), side="right") + 1,
+    )  # fmt: skip
+
+
+def some_tokens(rng: np.random.Generator, n_words: int, n: int, k: int) -> np.ndarray:
+    """k token ids per feature."""
+    return rng.integers(0, n_words, (n, k))
+
+
+def histograms(rng: np.random.Generator, density: np.ndarray, strongest: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Counts of log-normal firing values below each feature's maximum."""
+    counts = np.zeros((len(density), N_BINS), dtype=np.int64)
+    for feature, (share, top) in enumerate(zip(density, strongest, strict=True)):
+        n = min(int(share * 200_000), 4_000)
+        values = np.minimum(top * 0.3 * rng.lognormal(0, 0.6, n), top)
+        counts[feature] = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+    return counts
+
+
+def training_rows(rng: np.random.Generator, prefixes: list[int]) -> list[dict[str, float]]:
+    """Curves that fall and level off."""
+    rows = []
+    for step in range(20, 2001, 20):
+        fall = 0.14 + 0.9 * np.exp(-step / 180) + rng.normal(0, 0.004)
+        rows.append(
+            {
+                "step": step, "n_tokens": step * 2048, "loss": fall * 3, "lr": 3e-4 * min(1, step / 200, (2000 - step) / 400),
+                "grad_norm": 0.4 + np.exp(-step / 300) + abs(rng.normal(0, 0.03)), "explained_variance": 1 - fall,
+                "l0": 32 + rng.normal(0, 0.2), "dead": int(120 * (1 - np.exp(-step / 700))), "threshold": 0.4,
+                "tokens_per_s": 14_000 + rng.normal(0, 400), "seconds_harvest": 1.1, "seconds_update": 1.9 + rng.random() / 5,
+            }
+            | {f"loss_prefix_{width}": fall * (1.6 - 0.15 * place) for place, width in enumerate(prefixes)}
+        )  # fmt: skip
+    return [{key: float(value) for key, value in row.items()} for row in rows]
+
+
+def evaluation(prefixes: list[int]) -> dict[str, Any]:
+    """An evaluation.json with null arms."""
+    return {
+        "schema_version": 1, "n_tokens": 98_304, "n_documents": 412, "explained_variance": 0.861, "fvu": 0.139,
+        "l0": 32.1, "dead_share": 0.031, "dense_share": 0.004, "explained_variance_interval": [0.852, 0.869],
+        "ce": {"clean": 1.312, "zero": 6.207, "mean": 5.118, "sae": 1.421, "delta": 0.109, "delta_interval": [0.101, 0.118],
+               "recovered_vs_zero": 0.978, "recovered_vs_mean": 0.971, "kl": 0.096},
+        "prefixes": [
+            {"width": width, "explained_variance": 0.861 - 0.07 * (4 - place), "l0": 32.1 * (place + 1) / 5,
+             "ce_delta": 0.109 * 1.9 ** (4 - place), "kl": 0.096 * 1.8 ** (4 - place)}
+            for place, width in enumerate(prefixes)
+        ],
+        "sinks": {"explained_variance_all": 0.861, "explained_variance_without_sinks": 0.848},
+        "null_arms": {
+            "random model": {"explained_variance": 0.774, "l0": 32.4, "dead_share": 0.12, "dense_share": 0.01},
+            "frozen decoder": {"explained_variance": 0.522, "l0": 31.8, "dead_share": 0.0, "dense_share": 0.02,
+                               "ce": {"delta": 0.84, "kl": 0.8, "recovered_vs_zero": 0.83, "recovered_vs_mean": 0.79}},
+        },
+        "mask_policy": {"mask_bos": True, "mask_special": True}, "model_hash": "5b1f" * 16, "data": "embedded, held out",
+    }  # fmt: skip

@@ -1,0 +1,89 @@
+import pytest
+from pydantic import Field
+
+from interp.config import Config
+from interp.counts import TokenCount, parse_count
+from interp.errors import ConfigError
+
+
+class Inner(Config):
+    k: int = Field(8, ge=1)
+    """How many."""
+
+
+class Outer(Config):
+    name: str
+    """Which."""
+    tokens: TokenCount = 100
+    """How long."""
+    inner: Inner = Inner()
+
+
+def test_flags_override_the_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: a\ninner: {k: 4}\n")
+    config = Outer.load(tmp_path / "c.yaml", {"inner.k": "16", "tokens": "2k"})
+    assert (config.name, config.inner.k, config.tokens) == ("a", 16, 2000)
+
+
+def test_yaml_of_a_config_gives_the_same_config(tmp_path):
+    config = Outer(name="ä", tokens=5, inner=Inner(k=3))
+    (tmp_path / "c.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    assert Outer.load(tmp_path / "c.yaml") == config
+
+
+def test_configs_do_not_change():
+    with pytest.raises(Exception, match="frozen"):
+        Outer(name="a").name = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nnmae: b\n", "unknown key 'nmae'; did you mean 'name'"),
+        ("name: a\ninner: {kk: 4}\n", "unknown key 'inner.kk'; did you mean 'inner.k'"),
+        ("name: a\ninner: {k: 0}\n", "inner.k: got 0"),
+        ("name: a\ninner: {k: two}\n", "inner.k: got 'two'"),
+        ("inner: {k: 2}\n", "'name' is missing"),
+        ("name: a\ninner: 5\n", "inner: got 5"),
+        ("- 1\n", "got a YAML list"),
+        ("name: [\n", "not valid YAML"),
+    ],
+)
+def test_a_bad_file_is_told_in_one_line(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Outer.load(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_binary_files_are_told(tmp_path):
+    with pytest.raises(ConfigError, match="no such config file"):
+        Outer.load(tmp_path / "none.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Outer.load(tmp_path / "b.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Outer.load(tmp_path)
+
+
+def test_a_flag_cannot_open_a_plain_value(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: a\ninner: 3\n")
+    with pytest.raises(ConfigError, match="group of settings"):
+        Outer.load(tmp_path / "c.yaml", {"inner.k": "2"})
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("300k", 300_000), ("4M", 4_000_000), ("1.5B", 1_500_000_000), ("2e6", 2_000_000), ("2_000", 2000), ("7", 7)],
+)
+def test_counts_are_read_as_people_write_them(text, count):
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["many", "-4", "1.5", "4T", ""])
+def test_what_is_no_count_is_refused(text):
+    with pytest.raises(ConfigError, match="tokens"):
+        Outer.load(None, {"name": "a", "tokens": text})

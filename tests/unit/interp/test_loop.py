@@ -1,0 +1,172 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from interp.checkpoints import (
+    latest_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    restore_state,
+    save_checkpoint,
+    take_state,
+)
+from interp.errors import ArtifactError, NonFiniteError
+from interp.loop import Schedule, StepReport, fit
+from interp.recording import MetricsFile
+
+
+class Line(nn.Module):
+    """Least squares on random data, with dropout so that the random state matters."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(4))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def losses(self, batch):
+        loss = (nn.functional.dropout(batch, 0.2) @ self.w - batch.sum(1)).square().mean()
+        return StepReport(loss, {"mse": loss.detach()}, batch.shape[0])
+
+    def project_gradients(self):
+        pass
+
+    def after_update(self, report):
+        self.seen += report.n_tokens
+
+
+class Numbers:
+    """Batch i is drawn from seed i."""
+
+    def __init__(self, bad=None):
+        self.i, self.bad = 0, bad
+
+    def __next__(self):
+        self.i += 1
+        batch = torch.randn(8, 4, generator=torch.Generator().manual_seed(self.i))
+        return batch * float("nan") if self.i == self.bad else batch
+
+    def cursor(self):
+        return {"i": self.i}
+
+    def seek(self, cursor):
+        self.i = cursor["i"]
+
+
+def _start():
+    task = Line()
+    return task, torch.optim.Adam(task.parameters(), lr=1e-2), Numbers()
+
+
+def _steps(task, optimiser, batches, n_steps, start=0):
+    return fit(task, optimiser, batches, schedule=Schedule(lr=0.05), n_steps=20, start_step=start), n_steps - start
+
+
+def _run(steps, n):
+    for _ in range(n):
+        next(steps)
+
+
+@pytest.mark.parametrize("cut", [1, 7, 19])
+def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, cut):
+    torch.manual_seed(5)
+    task, optimiser, batches = _start()
+    _run(*_steps(task, optimiser, batches, 20))
+
+    torch.manual_seed(5)
+    first, first_optimiser, first_batches = _start()
+    _run(*_steps(first, first_optimiser, first_batches, cut))
+    state = take_state(first, first_optimiser, first_batches, step=cut, n_tokens=8 * cut, metrics_offset=0)
+    save_checkpoint(tmp_path, state)
+
+    torch.manual_seed(99)
+    again, again_optimiser, again_batches = _start()
+    state = load_checkpoint(latest_checkpoint(tmp_path))
+    restore_state(state, again, again_optimiser, again_batches)
+    _run(*_steps(again, again_optimiser, again_batches, 20, start=state.step))
+    assert torch.equal(task.w, again.w)
+    assert torch.equal(task.seen, again.seen)
+
+
+def test_a_nan_stops_before_any_weight_moves():
+    task, optimiser, _ = _start()
+    steps = fit(task, optimiser, Numbers(bad=4), schedule=Schedule(lr=0.05), n_steps=9)
+    _run(steps, 3)
+    before = task.w.clone()
+    with pytest.raises(NonFiniteError, match="step 4.*no weight was changed"):
+        next(steps)
+    assert torch.equal(task.w, before)
+
+
+def test_an_infinite_gradient_stops_before_any_weight_moves():
+    class Steep(Line):
+        def losses(self, batch):
+            loss = (self.w - self.w.detach()).abs().sqrt().sum()
+            return StepReport(loss, {}, 1)
+
+    task = Steep()
+    steps = fit(task, torch.optim.SGD(task.parameters()), Numbers(), schedule=Schedule(), n_steps=2)
+    with pytest.raises(NonFiniteError, match="gradient norm"):
+        next(steps)
+    assert torch.equal(task.w, torch.zeros(4))
+
+
+def test_gradients_are_clipped_to_the_norm():
+    task = Line()
+    steps = fit(task, torch.optim.SGD(task.parameters()), Numbers(), schedule=Schedule(lr=1.0, warmup_share=0), n_steps=9, clip_norm=0.5)
+    done = next(steps)
+    assert done.grad_norm > 0.5
+    assert float(task.w.detach().norm()) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    schedule = Schedule(lr=1.0, warmup_share=0.1, decay_share=0.5)
+    rates = [schedule.at(step, 100) for step in range(100)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert set(rates[10:50]) == {1.0}
+    assert rates[75] == pytest.approx(0.5)
+    assert 0 < rates[99] <= 0.02
+    cosine = Schedule(lr=1.0, warmup_share=0.0, decay_share=1.0, decay="cosine")
+    assert cosine.at(50, 100) == pytest.approx(0.5 - 0.5 * math.cos(math.pi * 0.5))
+
+
+def test_old_checkpoints_go_and_the_pointer_moves_last(tmp_path):
+    task, optimiser, batches = _start()
+    for step in (1, 2, 10):
+        save_checkpoint(tmp_path, take_state(task, optimiser, batches, step=step, n_tokens=0, metrics_offset=0), keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step_2", "step_10"]
+    assert latest_checkpoint(tmp_path).name == "step_10"
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b[:-1] + bytes([b[-1] ^ 255])])
+def test_a_damaged_checkpoint_names_the_one_to_use_instead(tmp_path, damage):
+    task, optimiser, batches = _start()
+    for step in (1, 2):
+        save_checkpoint(tmp_path, take_state(task, optimiser, batches, step=step, n_tokens=0, metrics_offset=0))
+    path = tmp_path / "step_2" / "state.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ArtifactError, match=r"step_2.*--resume-from step_1"):
+        load_checkpoint(tmp_path / "step_2")
+    assert load_checkpoint(tmp_path / "step_1").step == 1
+
+
+def test_a_checkpoint_of_another_shape_is_told(tmp_path):
+    task, optimiser, batches = _start()
+    state = take_state(task, optimiser, batches, step=1, n_tokens=0, metrics_offset=0)
+    task.w = nn.Parameter(torch.zeros(5))
+    with pytest.raises(ArtifactError, match=r"w with shape \(4,\).*expects \(5,\)"):
+        restore_state(state, task, optimiser, batches)
+
+
+def test_metrics_written_after_the_checkpoint_are_cut_off(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    metrics.write({"step": 1})
+    offset = metrics.sync()
+    metrics.write({"step": 2})
+    metrics.close()
+    metrics = MetricsFile(path, offset=offset)
+    metrics.write({"step": 2, "again": 1})
+    metrics.close()
+    assert path.read_text() == '{"step": 1}\n{"step": 2, "again": 1}\n'

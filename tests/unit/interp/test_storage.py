@@ -1,0 +1,74 @@
+import errno
+import os
+
+import pytest
+import torch
+
+from interp import storage
+from interp.errors import ArtifactError, StorageError
+
+
+def test_tensors_come_back_as_they_were(tmp_path):
+    tensors = {"a": torch.randn(3, 4), "b": torch.arange(5), "c": torch.randn(4, 2).bfloat16().t()}
+    digest = storage.write_tensors(tmp_path / "x.safetensors", tensors)
+    back = storage.read_tensors(tmp_path / "x.safetensors", sha256=digest)
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+    assert storage.sha256_of(tmp_path / "x.safetensors") == digest
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-7], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b""])
+def test_damage_is_named(tmp_path, damage):
+    path = tmp_path / "x.safetensors"
+    digest = storage.write_tensors(path, {"a": torch.randn(3, 4)})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ArtifactError, match=r"x\.safetensors"):
+        storage.read_tensors(path, sha256=digest)
+
+
+def test_a_truncated_file_without_a_hash_is_named(tmp_path):
+    path = tmp_path / "x.safetensors"
+    storage.write_tensors(path, {"a": torch.randn(3, 4)})
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(ArtifactError, match="truncated"):
+        storage.read_tensors(path)
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    storage.write_json(path, {"a": 1})
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        storage.write_json(path, {"a": 2})
+    assert storage.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder"
+    with pytest.raises(RuntimeError), storage.new_folder(path) as temporary:
+        (temporary / "half").write_text("x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with storage.new_folder(path) as temporary:
+        (temporary / "whole").write_text("x")
+    assert [p.name for p in path.iterdir()] == ["whole"]
+
+
+def test_a_file_where_a_folder_is_needed_is_told(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+        storage.make_folder(tmp_path / "file")
+
+
+def test_json_refuses_nan_and_names_damage(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        storage.write_json(tmp_path / "x.json", {"a": float("nan")})
+    (tmp_path / "x.json").write_text('{"a": ')
+    with pytest.raises(ArtifactError, match="not valid JSON"):
+        storage.read_json(tmp_path / "x.json")
+    with pytest.raises(ArtifactError, match="no such file"):
+        storage.read_json(tmp_path / "none.json")
