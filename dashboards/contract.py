@@ -11,6 +11,7 @@ from typing import Any
 
 from dashboards.feature_contract import feature_facts
 from dashboards.prefix_view import PREFIX_METRICS
+from dashboards.provenance import essentials, provenance
 from dashboards.run_record import RunRecord
 
 CONTRACT_VERSION = 1
@@ -97,63 +98,6 @@ def _null_arm_notes(config: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def essentials(run: RunRecord) -> list[list[str]]:
-    """The few lines of provenance that a reader looks for first."""
-    manifest, evaluation = run.manifest, run.evaluation or {}
-    policy = evaluation.get("mask_policy") or _nested(run.config, "data", "mask")
-    packages = ("interp-workbench", "torch", "transformers")
-    lines = {
-        "model hash": manifest.model.get("content_hash", "not recorded"),
-        "data": run.config.get("dataset") or manifest.data.get("name") or "not recorded",
-        "masked": _masked(policy),
-        "seed": manifest.seed,
-        "commit": manifest.commit or "not recorded",
-        "versions": ", ".join(f"{name} {manifest.versions[name]}" for name in packages if name in manifest.versions),
-        "hardware": ", ".join(_written(value) for value in _hardware(manifest.hardware)),
-    }
-    return _lines(lines)
-
-
-def _masked(policy: Any) -> str:
-    if not isinstance(policy, Mapping):
-        return "not recorded"
-    words = {"mask_bos": "beginning-of-sequence token", "mask_special": "special tokens"}
-    return ", ".join(["padding", *(word for key, word in words.items() if policy.get(key))])
-
-
-def _hardware(facts: Mapping[str, Any]) -> list[Any]:
-    shown = [facts[key] for key in ("accelerator", "processor") if key in facts]
-    return [*shown, f"{facts['threads']} threads"] if "threads" in facts else shown
-
-
-def _nested(values: Mapping[str, Any], *keys: str) -> Any:
-    found: Any = values
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def provenance(run: RunRecord) -> list[Json]:
-    """Groups of (label, value) lines, from which a reader can check and repeat."""
-    manifest = run.manifest
-    evaluation = run.evaluation or {}
-    about = {
-        "status": manifest.status, "created (UTC)": manifest.created_utc, "seed": manifest.seed,
-        "commit": manifest.commit or "not recorded",
-    }  # fmt: skip
-    measured = {key: evaluation[key] for key in ("model_hash", "data", "mask_policy") if key in evaluation}
-    groups = {
-        "Run": about,
-        "Model": manifest.model,
-        "Data": manifest.data,
-        "Evaluation": measured,
-        "Results": manifest.results,
-        "Versions": manifest.versions,
-        "Hardware": manifest.hardware,
-    }
-    return [{"title": title, "lines": _lines(values)} for title, values in groups.items() if values]
-
-
 def _headline() -> list[tuple[Measure, str]]:
     by_key = {measure.key: measure for measure in MEASURES}
     return [(by_key["explained_variance"], "EV"), (by_key["l0"], "L0"), (by_key["ce.delta"], "ΔCE")]
@@ -163,9 +107,11 @@ def _quality(evaluation: Json | None) -> Json | None:
     if evaluation is None:
         return None
     arms = {"this SAE": evaluation, **(evaluation.get("null_arms") or {})}
-    measures = [*MEASURES, *_sink_measures(evaluation)]
+    arms = {name.replace("_", " "): values for name, values in arms.items()}
+    measures = [*MEASURES, *_sink_measure(evaluation)]
     rows = [
-        {"label": measure.label, "unit": measure.unit, "meaning": measure.meaning, "cells": [_cell(measure, arm) for arm in arms.values()]}
+        {"label": measure.label, "unit": measure.unit, "meaning": measure.meaning}
+        | {"cells": [_cell(measure, arm) for arm in arms.values()]}
         for measure in measures
     ]
     cross_entropy = [
@@ -176,11 +122,14 @@ def _quality(evaluation: Json | None) -> Json | None:
     return {"arms": list(arms), "rows": rows, "cross_entropy": cross_entropy}
 
 
-def _sink_measures(evaluation: Json) -> list[Measure]:
-    """EV with and without high-norm tokens, under whatever names the evaluation gives its numbers."""
-    sinks = evaluation.get("sinks")
-    numbers = [key for key, value in sinks.items() if isinstance(value, float)] if isinstance(sinks, dict) else []
-    return [Measure(f"sinks.{key}", _words(key), "number", "", "high-norm tokens apart") for key in numbers]
+def _sink_measure(evaluation: Json) -> list[Measure]:
+    """EV without high-norm tokens, which can carry most of the variance on their own."""
+    n_sinks = look_up(evaluation, "sinks.n_sinks")
+    if n_sinks is None:
+        return []
+    meaning = f"tokens above {look_up(evaluation, 'sinks.ratio')} times the median norm left out"
+    label = f"EV without {n_sinks:,} high-norm tokens"
+    return [Measure("sinks.explained_variance_without", label, "number", "", meaning)]
 
 
 def _cell(measure: Measure, values: Mapping[str, Any]) -> Json:
@@ -221,26 +170,7 @@ def look_up(values: Mapping[str, Any], dotted: str) -> Any:
     return found
 
 
-def _lines(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
-    lines: list[list[str]] = []
-    for key, value in values.items():
-        label = f"{prefix}{_words(str(key))}"
-        if isinstance(value, Mapping):
-            lines += _lines(value, f"{label}, ")
-        elif value is not None:
-            lines.append([label, _written(value)])
-    return lines
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
-    if isinstance(value, list | tuple):
-        return ", ".join(_written(item) for item in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
+def headline(run: RunRecord) -> list[tuple[str, str]]:
+    """The key figures as text, for hosts that cannot run the page."""
+    cells = [(label, _cell(measure, run.evaluation or {})) for measure, label in _headline()]
+    return [(label, "not measured" if cell["value"] is None else f"{cell['value']:.4g}") for label, cell in cells]

@@ -29,7 +29,7 @@ def density_figure(
     for name, colour in zip(names, level_colours(len(names), theme), strict=True):
         counts = np.histogram(density[alive & (levels == name)], bins=edges)[0]
         figure.add_trace(_bars(centres, edges, counts, f"level {name}" if len(names) > 1 else "features", colour))
-    figure.update_xaxes(type="log", title_text="share of tokens on which a feature fires (log)", tickformat="~%", dtick=1)
+    figure.update_xaxes(type="log", title_text="share of tokens (log)", tickformat="~%", dtick=1)
     figure.update_yaxes(title_text="features")
     figure.update_layout(showlegend=len(names) > 1, legend_traceorder="normal")
     return _mark_extremes(figure, density, edges, theme)

@@ -39,7 +39,7 @@ def draw_sample(alive: Int[np.ndarray, " n"], seed: int) -> list[int]:
 
 
 def feature_table(statistics: FeatureStatistics) -> Json:
-    """Columns of the sortable table. `key` is the name in filters and addresses; what is not listed can be filtered by."""
+    """Columns of the table. `key` is the name in filters and addresses; filters also know those that are not listed."""
     s = statistics
     top_share = five_digits(s.firing_token_share[:, 0])
     columns = [
@@ -73,9 +73,7 @@ def feature_records(statistics: FeatureStatistics, features: Sequence[int], *, n
     return [dict(zip(keys, values, strict=True)) for values in columns]
 
 
-def feature_contexts(
-    statistics: FeatureStatistics, features: Int[np.ndarray, " n"], *, limit: int
-) -> list[list[Json]]:
+def feature_contexts(statistics: FeatureStatistics, features: Int[np.ndarray, " n"], *, limit: int) -> list[list[Json]]:
     """Contexts of each feature, strongest first. `fired` pairs a place in `tokens` with its activation; so does `peak`.
 
     `position` is the peak's place in its document.
@@ -142,5 +140,8 @@ def five_digits(values: np.ndarray) -> list[Any]:
     finite = np.isfinite(array)
     size = np.where(finite & (array != 0), np.abs(array), 1.0)
     scale = 10.0 ** (4 - np.floor(np.log10(size)))
-    rounded = np.round(array * scale) / scale
-    return np.where(finite, rounded, None).tolist() if not finite.all() else rounded.tolist()
+    rounded = np.round(np.where(finite, array, 0.0) * scale) / scale
+    nested = rounded.astype(object)
+    nested[~finite] = None
+    found: list[Any] = nested.tolist()
+    return found

@@ -1,7 +1,7 @@
 """How a page's resources fit into one HTML file: gzip, base64, text stored once however many contexts show it.
 
-`text/<n>` holds blocks of token ids. A packed context says where in that text it begins (`at`) and how long it is (`n`);
-web/source.js puts the tokens back, so the rest of the page sees whole contexts.
+`text/<n>` holds blocks of token ids. A packed context says where in that text it begins (`at`) and how
+long it is (`n`); web/source.js puts the tokens back, so the rest of the page sees whole contexts.
 """
 
 import base64

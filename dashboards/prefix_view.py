@@ -38,7 +38,8 @@ def _points(
 ) -> go.Scatter:
     return go.Scatter(
         x=widths, y=values, mode="lines+markers", name=title, line={"color": theme.line, "width": 1.5},
-        marker={"color": colours, "size": 8}, hovertemplate=f"first %{{x:,}} features<br>{title} %{{y:.4g}}<extra></extra>",
+        marker={"color": colours, "size": 8},
+        hovertemplate=f"first %{{x:,}} features<br>{title} %{{y:.4g}}<extra></extra>",
     )  # fmt: skip
 
 

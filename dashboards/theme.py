@@ -53,7 +53,7 @@ DARK = Theme(
     up="#8aa6ff",
     down="#e8955f",
     activation="240,140,60",
-    levels=("#d2dfff", "#a0bcff", "#6f97e0", "#4b73bd", "#34548f"),
+    levels=("#d2dfff", "#a0bcff", "#6f97e0", "#4b73bd", "#3f63a8"),
 )
 # Okabe and Ito's palette without its black and yellow, which fail 3:1 on one of the two backgrounds.
 CATEGORIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")

@@ -91,7 +91,9 @@ def _lines(
     for (x, y, steps), label, colour in zip(series, labels, colours, strict=True):
         figure.add_trace(_line(x, y, steps, label, colour))
     figure.update_xaxes(title_text="training tokens")
-    figure.update_yaxes(title_text=f"{title} (log)" if log else title, type="log" if log else "linear", dtick="D2" if log else None)
+    figure.update_yaxes(title_text=title)
+    if log:
+        figure.update_yaxes(title_text=f"{title} (log)", type="log", dtick="D2", tickformat="~g")
     if len(series) > 1 and values:
         _label_ends(figure, series, labels, theme, log=log)
     return figure

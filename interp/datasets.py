@@ -174,15 +174,21 @@ class TokenStream:
         encoded = self._tokenizer([text for _, text in texts], add_special_tokens=False, verbose=False)["input_ids"]
         numbered = [(number, ids) for (number, _), ids in zip(texts, encoded, strict=True) if ids]
         rows = self._packed(numbered) if self.config.rows == "packed" else self._padded(numbered)
-        rows.sort(key=lambda row: len(row.token_ids))
-        batch: list[_Row] = []
+        # Rows of like length share a batch, so that little is padding; batches then come in random order, so that
+        # whoever reads on meets short and long documents mixed.
+        batches = self._cut(sorted(rows, key=lambda row: len(row.token_ids)))
+        order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(texts[0][0]))
+        for index in order.tolist():
+            yield self._collate(batches[index])
+
+    def _cut(self, rows: Sequence[_Row]) -> list[list[_Row]]:
+        """Runs of rows that fit the token budget once they are padded to the longest."""
+        batches: list[list[_Row]] = []
         for row in rows:
-            if batch and len(row.token_ids) * (len(batch) + 1) > self.config.batch_tokens:
-                yield self._collate(batch)
-                batch = []
-            batch.append(row)
-        if batch:
-            yield self._collate(batch)
+            if not batches or len(row.token_ids) * (len(batches[-1]) + 1) > self.config.batch_tokens:
+                batches.append([])
+            batches[-1].append(row)
+        return batches
 
     def _padded(self, numbered: Sequence[tuple[int, list[int]]]) -> list[_Row]:
         head = [] if self._bos is None else [self._bos]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from interp.code import Code
@@ -59,11 +60,11 @@ class BatchSource(Protocol):
 class Schedule(Config):
     """Learning rate over the run: linear warm-up, constant, then decay to zero."""
 
-    lr: float = 3e-4
+    lr: float = Field(3e-4, gt=0)
     """Peak learning rate."""
-    warmup_share: float = 0.02
+    warmup_share: float = Field(0.02, ge=0, le=1)
     """Share of the steps over which the learning rate rises from zero."""
-    decay_share: float = 0.2
+    decay_share: float = Field(0.2, ge=0, le=1)
     """Share of the steps, at the end, over which it falls to zero."""
     decay: Literal["linear", "cosine"] = "linear"
     """Shape of the fall."""
@@ -99,7 +100,7 @@ def update(
     Raises: NonFiniteError, naming the step and the terms, before any weight has moved.
     """
     if not bool(torch.isfinite(report.loss)):
-        raise NonFiniteError(f"step {step}: loss is {float(report.loss)} ({_terms(report)}); {_ADVICE}")
+        raise NonFiniteError(f"step {step}: loss is {float(report.loss.detach())} ({_terms(report)}); {_ADVICE}")
     optimiser.zero_grad(set_to_none=True)
     report.loss.backward()  # type: ignore[no-untyped-call]
     task.project_gradients()

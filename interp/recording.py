@@ -9,6 +9,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -22,11 +23,11 @@ Row = dict[str, float | int]
 class Recording(Config):
     """How often a run writes something down."""
 
-    log_every: int = 20
+    log_every: int = Field(20, ge=1)
     """Steps between two lines of metrics.jsonl."""
-    checkpoint_every: int = 500
+    checkpoint_every: int = Field(500, ge=1)
     """Steps between two checkpoints; one is always written at the end."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = Field(2, ge=1)
     """How many checkpoints stay on disk, newest first."""
 
 

@@ -16,7 +16,7 @@ from interp.code import ActivationBatch, Code, offsets_of
 from interp.errors import ConfigError, ShapeError
 from interp.loop import StepReport
 from saes.config import SAEConfig
-from saes.losses import aux_loss, aux_weight, prefix_weights
+from saes.losses import LossVariant, aux_loss, aux_weight, prefix_weights
 from saes.ops.dense import DENSE_L0, dense_encode, dense_prefix_losses
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection
@@ -141,7 +141,7 @@ class SAE(nn.Module, ABC):
         Raises: ShapeError if x has another width than the dictionary.
         """
         if x.ndim != 2 or x.shape[1] != self.d_in:
-            raise ShapeError(f"got activations of shape {tuple(x.shape)}; expected (tokens, {self.d_in}); check the hook")
+            raise ShapeError(f"got shape {tuple(x.shape)}; expected (tokens, {self.d_in}); check the hook")
         return torch.addcmul(-self.b_dec.detach(), x.to(self.W_enc.dtype), self.input_scale)
 
     def decode(self, code: Code, *, prefix: int | None = None) -> Float[Tensor, "b d"]:
@@ -159,7 +159,9 @@ class SAE(nn.Module, ABC):
 
         Units: squared error of scaled activations, summed over d, mean over tokens.
         """
-        centred, widths, variant = self.centred(batch.stacked(self.hooks_in)), self.prefix_widths(), self.config.loss_variant
+        centred, widths = self.centred(batch.stacked(self.hooks_in)), self.prefix_widths()
+        # The variants say how prefixes are weighed: without prefixes there is nothing to choose.
+        variant: LossVariant = self.config.loss_variant if self.config.architecture == "matryoshka" else "sum"
         result = self.reconstruct(centred, widths, prefix_weights(variant, len(widths)))
         loss, terms = result.loss, {"mse": result.error}
         if result.aux is not None:
@@ -170,8 +172,10 @@ class SAE(nn.Module, ABC):
     def report(self, loss: Tensor, terms: dict[str, Tensor], selection: Selection, n_tokens: int) -> StepReport:
         """The step's report with the terms that all architectures share."""
         l0 = selection.code.values.shape[0] / max(n_tokens, 1)
-        shared = {"loss": loss.detach(), **terms, "l0": torch.tensor(l0), "fallbacks": torch.tensor(selection.fallbacks)}
-        return StepReport(loss=loss, terms=shared, n_tokens=n_tokens, code=selection.code)
+        counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(selection.fallbacks)}
+        return StepReport(
+            loss=loss, terms={"loss": loss.detach(), **terms, **counts}, n_tokens=n_tokens, code=selection.code
+        )
 
     def reconstruct(
         self, centred: Float[Tensor, "b d"], widths: tuple[int, ...], term_weights: tuple[float, ...]

@@ -11,7 +11,7 @@ class SAEConfig(Config):
     """Architecture, size and loss of a sparse autoencoder."""
 
     architecture: Literal["topk", "batch_topk", "matryoshka", "standard"] = "matryoshka"
-    """topk (k per token), batch_topk (k per token on average), matryoshka (batch_topk with nested prefixes), standard (L1)."""
+    """topk (k per token), batch_topk (k on average), matryoshka (batch_topk with nested prefixes) or standard (L1)."""
     d_sae: int = Field(default=8192, ge=1)
     """Number of features."""
     k: int = Field(default=32, ge=1)
@@ -55,7 +55,7 @@ class SAEConfig(Config):
             raise ValueError(f"k: got {self.k} active of d_sae {self.d_sae} features; give k at most d_sae")
         if self.prefixes and not _ascending_to(self.prefixes, self.d_sae):
             raise ValueError(f"prefixes: got {list(self.prefixes)}; give ascending widths that end with {self.d_sae}")
-        if self.n_prefixes > self.d_sae:
+        if self.prefix_sampling == "pareto" and self.n_prefixes > self.d_sae:
             raise ValueError(f"n_prefixes: got {self.n_prefixes} for {self.d_sae} features; give at most one each")
         return self
 

@@ -5,7 +5,7 @@ Axes: n kept tokens, d width of the hook, p predicted tokens.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -129,7 +129,7 @@ class Evaluation:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Any) -> Self:
+    def from_json(cls, values: Any) -> "Evaluation":
         """Raises: ArtifactError naming the first entry that is missing or of the wrong type."""
         if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
             raise ArtifactError(f"not an evaluation of version {SCHEMA_VERSION}; evaluate the run again")

@@ -15,7 +15,6 @@ from interp.models import Model
 
 ON_STREAM = ("hook_embed", "hook_pos_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 WRITERS = ("hook_attn_out", "hook_mlp_out")
-BEFORE_WRITERS = ("attn.hook_z", "mlp.hook_post")
 EFFECT_ENTRIES = 1 << 25
 
 
@@ -60,17 +59,35 @@ def centred_unembedding(model: Model) -> Float[Tensor, "v r"]:
     norm = model.hf.get_submodule(family_of(model.family).ln_final)
     embeddings: nn.Module = model.hf.get_output_embeddings()
     matrix = embeddings.get_parameter("weight").float()
-    matrix = (matrix - matrix.mean(0)) * norm.get_parameter("weight").float()
+    matrix = (matrix - matrix.mean(0)) * norm_weight(norm, model.d_model)
     # x - mean(x) before the weight is the same as removing each row's mean after it.
     return matrix - matrix.mean(1, keepdim=True) if isinstance(norm, nn.LayerNorm) else matrix
 
 
+def norm_weight(norm: nn.Module, d_model: int) -> Float[Tensor, " r"]:
+    """What a norm multiplies each dimension by: measured, since some families store it as what is added to one."""
+    parameter = norm.get_parameter("weight")
+    signs = torch.ones(d_model, device=parameter.device)
+    signs[1::2] = -1
+    # Large, so that the norm's epsilon does not count.
+    probe = (1e3 * signs).to(parameter.dtype)
+    expected = signs - signs.mean() if isinstance(norm, nn.LayerNorm) else signs
+    expected = expected / expected.square().mean().sqrt()
+    weight: Tensor = (norm(probe[None, None]) - norm(-probe[None, None]))[0, 0].float() / (2 * expected)
+    return weight
+
+
 def write_to_stream(model: Model, hook: str, directions: Float[Tensor, "m d"]) -> Float[Tensor, "m r"] | None:
-    """What the directions become in the residual stream; None where the hook does not write to it."""
+    """What the directions become in the residual stream; None where the hook does not write straight to it."""
     name = hook.split(".", 2)[-1] if hook.startswith("blocks.") else hook
     if name in ON_STREAM or name in WRITERS:
         return directions
-    if name not in BEFORE_WRITERS:
+    family = family_of(model.family)
+    path, out = {"attn.hook_z": (family.z, family.attn_out), "mlp.hook_post": (family.mlp_post, family.mlp_out)}.get(
+        name, ("", "")
+    )
+    # A norm after the output matrix (Gemma 2) makes the path nonlinear.
+    if not path or not path.startswith(f"{out}."):
         return None
     module = model.hf.get_submodule(model.hook(hook).module_path)
     matrix = module.get_parameter("weight").float()

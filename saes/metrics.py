@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.code import Code
-from interp.errors import DataError, ShapeError
+from interp.errors import DataError
 
 Statistic = Callable[[Float[np.ndarray, "r q"]], Float[np.ndarray, " r"]]
 """From totals of r resamples to r values, for example a ratio of two columns."""
@@ -38,8 +38,6 @@ class VarianceSums:
     @staticmethod
     def of(x: Float[Tensor, "b d"], x_hat: Float[Tensor, "b d"]) -> "VarianceSums":
         """The sums of one batch, taken in float64."""
-        if x.shape != x_hat.shape:
-            raise ShapeError(f"got x {tuple(x.shape)} and reconstruction {tuple(x_hat.shape)}; expected equal shapes")
         x64 = x.double()
         mean = x64.mean(0) if x.shape[0] else x64.new_zeros(x.shape[1])
         error = float((x64 - x_hat.double()).square().sum())

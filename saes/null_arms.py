@@ -3,7 +3,7 @@
 A trained arm is a run of its own (`trained_arms`); the others are made from the SAE and scored as it is.
 
 Axes: n sampled tokens, d width of the activations, f features.
-Source: METHODS of the field, e.g. Heap et al. 2025 (arXiv 2501.17547): standard scores barely tell some of these apart.
+Source: Heap et al. 2025 (arXiv 2501.17547): the usual scores barely tell some of these from trained SAEs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -86,8 +86,8 @@ def matched_random_sae(sae: SAE, sample: Float[Tensor, "n d"], *, seed: int) -> 
 
 
 def _directions(sae: SAE, generator: torch.Generator) -> Float[Tensor, "f d"]:
-    rows = torch.randn(sae.d_sae, sae.d_in, generator=generator).to(sae.W_enc)
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    rows: Tensor = torch.randn(sae.d_sae, sae.d_in, generator=generator).to(sae.W_enc)
+    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def _match(

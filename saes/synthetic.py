@@ -37,7 +37,8 @@ class FeatureTree:
     @property
     def roots(self) -> Bool[Tensor, " t"]:
         """Which features have no parent."""
-        return self.parent == torch.arange(self.n_features)
+        index = torch.arange(self.n_features)
+        return index.eq(self.parent)
 
     @property
     def parents(self) -> Int[Tensor, " p"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -12,6 +12,7 @@ from interp.errors import ConfigError, DataError
 Cursor = dict[str, int]
 
 
+@runtime_checkable
 class TokenSource(Protocol):
     """A token stream that tells what it is (interp.datasets.TokenStream)."""
 

@@ -29,7 +29,7 @@ class _Batch:
     span: Int[Tensor, " n"]
     begin: Int[Tensor, " s"]
     end: Int[Tensor, " s"]
-    kept: Int[Tensor, " b*t"]
+    kept: Int[Tensor, " b_times_t"]
 
     @staticmethod
     def of(tokens: TokenBatch, code: Code) -> "_Batch":

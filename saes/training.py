@@ -25,7 +25,7 @@ from interp.datasets import DataConfig, open_stream
 from interp.errors import ArtifactError, ConfigError
 from interp.loop import Schedule, StepDone, fit
 from interp.models import load_model, resolve_device
-from interp.recording import MetricsFile, Recording, record
+from interp.recording import MetricsFile, Recording, Row, record
 from interp.runs import RunFolder, RunManifest
 from saes.architectures import create_sae
 from saes.base import SAE
@@ -210,9 +210,21 @@ def _run(
         now = take_state(sae, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=metrics.sync())
         save_checkpoint(run.checkpoints, now, keep=config.recording.keep_checkpoints)
 
-    recording = config.recording
+    def more(_: StepDone) -> Row:
+        dead = (sae.tokens_since_fired >= sae.dead_after_tokens).sum() if sae.dead_after_tokens else 0
+        return {"dead": int(dead), "threshold": float(sae.threshold)}
+
     try:
-        record(steps, metrics, label="train", n_steps=config.n_steps, recording=recording, save=save, start=start_step)
+        record(
+            steps,
+            metrics,
+            label="train",
+            n_steps=config.n_steps,
+            recording=config.recording,
+            save=save,
+            start=start_step,
+            more=more,
+        )
     finally:
         metrics.close()
 

@@ -12,11 +12,9 @@ from interp.runs import RunFolder, RunManifest
 from interp.storage import write_json
 from saes.features import FeatureStatistics, save_features
 
-WORDS = (
-    " Once upon a time there was little girl named Lily . She loved to play in the park with her dog Spot One day they "
-    "saw big red ball and Tom said that he wanted it too The cat sad because lost its toy kind bird flew down do not be "
-    "Mia Ben were happy friends ran river jumped splashed cold water mom dad smiled gave him small yellow flower"
-).split()
+STORY = """Once upon a time there was little girl named Lily . She loved to play in the park with her dog Spot One day
+they saw big red ball and Tom said that he wanted it too The cat sad because lost its toy kind bird flew down do not be
+Mia Ben were happy friends ran river jumped splashed cold water mom dad smiled gave him small yellow flower"""
 HOSTILE = (
     "</script><script>window.injected=1</script>", "<br>", "&lt;", "<img src=x onerror=window.injected=1>",
     "a\u2028b\u2029c", "\u202etfel ot thgir", "\u200fשלום", "مرحبا", "x" * 5000, "\x00\x07\x1b[31m", "\ud83d", "⟨E2⟩",
@@ -60,7 +58,7 @@ def make_run(
 
 def vocabulary(hostile: bool) -> list[str]:
     """Token texts: stories' words with their space; the hostile ones first, so that they are everywhere."""
-    words = [word if word in (".", "Once") else f" {word}" for word in dict.fromkeys(WORDS)]
+    words = [word if word in (".", "Once") else f" {word}" for word in dict.fromkeys(STORY.split())]
     return [*(HOSTILE if hostile else ()), *words, "\n", ",", "'s", "ing"]
 
 
@@ -123,10 +121,12 @@ def training_rows(rng: np.random.Generator, prefixes: list[int]) -> list[dict[st
         fall = 0.14 + 0.9 * np.exp(-step / 180) + rng.normal(0, 0.004)
         rows.append(
             {
-                "step": step, "n_tokens": step * 2048, "loss": fall * 3, "lr": 3e-4 * min(1, step / 200, (2000 - step) / 400),
+                "step": step, "n_tokens": step * 2048, "loss": fall * 3,
+                "lr": 3e-4 * min(1, step / 200, (2000 - step) / 400),
                 "grad_norm": 0.4 + np.exp(-step / 300) + abs(rng.normal(0, 0.03)), "explained_variance": 1 - fall,
                 "l0": 32 + rng.normal(0, 0.2), "dead": int(120 * (1 - np.exp(-step / 700))), "threshold": 0.4,
-                "tokens_per_s": 14_000 + rng.normal(0, 400), "seconds_harvest": 1.1, "seconds_update": 1.9 + rng.random() / 5,
+                "tokens_per_s": 14_000 + rng.normal(0, 400), "seconds_harvest": 1.1,
+                "seconds_update": 1.9 + rng.random() / 5,
             }
             | {f"loss_prefix_{width}": fall * (1.6 - 0.15 * place) for place, width in enumerate(prefixes)}
         )  # fmt: skip
@@ -138,18 +138,21 @@ def evaluation(prefixes: list[int]) -> dict[str, Any]:
     return {
         "schema_version": 1, "n_tokens": 98_304, "n_documents": 412, "explained_variance": 0.861, "fvu": 0.139,
         "l0": 32.1, "dead_share": 0.031, "dense_share": 0.004, "explained_variance_interval": [0.852, 0.869],
-        "ce": {"clean": 1.312, "zero": 6.207, "mean": 5.118, "sae": 1.421, "delta": 0.109, "delta_interval": [0.101, 0.118],
-               "recovered_vs_zero": 0.978, "recovered_vs_mean": 0.971, "kl": 0.096},
+        "ce": {"clean": 1.312, "zero": 6.207, "mean": 5.118, "sae": 1.421, "delta": 0.109,
+               "delta_interval": [0.101, 0.118], "recovered_vs_zero": 0.978, "recovered_vs_mean": 0.971, "kl": 0.096},
         "prefixes": [
             {"width": width, "explained_variance": 0.861 - 0.07 * (4 - place), "l0": 32.1 * (place + 1) / 5,
              "ce_delta": 0.109 * 1.9 ** (4 - place), "kl": 0.096 * 1.8 ** (4 - place)}
             for place, width in enumerate(prefixes)
         ],
-        "sinks": {"explained_variance_all": 0.861, "explained_variance_without_sinks": 0.848},
+        "sinks": {"ratio": 10.0, "median_norm": 11.8, "n_sinks": 512, "explained_variance_with": 0.861,
+                  "explained_variance_without": 0.848},
         "null_arms": {
-            "random model": {"explained_variance": 0.774, "l0": 32.4, "dead_share": 0.12, "dense_share": 0.01},
-            "frozen decoder": {"explained_variance": 0.522, "l0": 31.8, "dead_share": 0.0, "dense_share": 0.02,
-                               "ce": {"delta": 0.84, "kl": 0.8, "recovered_vs_zero": 0.83, "recovered_vs_mean": 0.79}},
+            "random_model": {"explained_variance": 0.774, "l0": 32.4, "dead_share": 0.12, "ce_delta": 0.011, "kl": 0.01,
+                             "recovered_vs_zero": None, "recovered_vs_mean": None},
+            "frozen_decoder": {"explained_variance": 0.522, "l0": 31.8, "dead_share": 0.0, "ce_delta": 0.84, "kl": 0.8,
+                               "recovered_vs_zero": 0.83, "recovered_vs_mean": 0.79},
         },
-        "mask_policy": {"mask_bos": True, "mask_special": True}, "model_hash": "5b1f" * 16, "data": "embedded, held out",
+        "mask_policy": {"mask_bos": True, "mask_special": True}, "model_hash": "5b1f" * 16,
+        "data": {"name": "embedded", "split": "heldout", "content_hash": "90ce" * 16},
     }  # fmt: skip

@@ -75,7 +75,7 @@ class App {
 
   turn(by) {
     const place = this.tabs.indexOf(this.route.tab);
-    go({ tab: this.tabs[(place + by + this.tabs.length) % this.tabs.length] });
+    this.links.get(this.tabs[(place + by + this.tabs.length) % this.tabs.length]).click();
   }
 
   async show() {
@@ -89,6 +89,8 @@ class App {
     await view.show?.(this.route);
     document.title = `${this.summary.run.name}: ${this.title(tab)}${this.route.id === null ? "" : ` ${this.route.id}`}`;
     document.documentElement.dataset.shown = tab;
+    // A tab leads back to the state in which it was left.
+    this.links.get(tab).setAttribute("href", address(this.route));
   }
 
   view(tab) {

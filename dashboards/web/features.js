@@ -24,7 +24,7 @@ class SplitView {
       onSelect: (id) => this.select(id),
       onSort: (sort) => go({ ...this.route, sort }, { replace: true }),
     });
-    this.pane = h("div", { class: "pane" });
+    this.pane = h("div", { class: "pane", onclick: () => this.element.classList.remove("open") });
     this.toggle = h("button", { class: "quiet drawer-toggle", onclick: () => this.element.classList.toggle("open") }, "List");
     this.tools = h("div", { class: "tools" });
     this.element = h(
@@ -53,7 +53,6 @@ export class FeaturesView extends SplitView {
     super(data, source);
     this.search = h("input", {
       class: "search",
-      type: "search",
       placeholder: "density > 0.1% and level <= 3, or a token",
       "aria-label": "filter features",
       spellcheck: "false",

@@ -3,8 +3,8 @@
 import { svg } from "./dom.js";
 import { number } from "./format.js";
 
-const WIDTH = 260;
-const HEIGHT = 132;
+const WIDTH = 216;
+const HEIGHT = 130;
 const LEFT = 26;
 const BOTTOM = 18;
 const TOP = 14;

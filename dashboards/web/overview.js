@@ -8,8 +8,8 @@ export function overview(summary, figures) {
   return h(
     "div",
     { class: "page overview" },
-    h("div", { class: "column" }, introduction(summary), quality(summary), essentials(summary), repeat(summary)),
-    h("div", { class: "column" }, density(summary, figures), prefixes(summary, figures)),
+    h("div", { class: "column" }, introduction(summary), quality(summary), essentials(summary)),
+    h("div", { class: "column" }, density(summary, figures), prefixes(summary, figures), repeat(summary)),
   );
 }
 

@@ -37,7 +37,7 @@ class _LazyGroup(click.Group):
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with `interp train configs/quickstart.yaml`, then `interp evaluate` and `interp report` on its folder.",
 )
 @click.version_option(version("interp-workbench"), prog_name="interp")

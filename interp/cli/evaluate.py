@@ -8,6 +8,7 @@ import click
 from interp.cli.output import json_option, print_facts
 from interp.counts import parse_count
 from saes.evaluate_run import evaluate_run
+from saes.evaluation import Evaluation
 
 _EXAMPLES = """\b
 Examples:
@@ -51,4 +52,33 @@ def command(run_folder: Path, tokens: int, as_json: bool, **options: Any) -> Non
     and by the SAE's reconstruction; per prefix for Matryoshka. Intervals resample documents.
     """
     result = evaluate_run(run_folder, n_tokens=tokens, **options)
-    print_facts(f"Evaluation of {run_folder}", result.to_json(), as_json=as_json, shown=result.shown())
+    print_facts(f"Evaluation of {run_folder}", result.to_json(), as_json=as_json, shown=shown(result))
+
+
+def shown(result: Evaluation) -> dict[str, str]:
+    """The figures of an evaluation as a person reads them, units and intervals included."""
+    ce = result.ce
+    lines = {
+        "text": f"{result.n_tokens:,} tokens of {result.n_documents:,} documents",
+        "explained variance": f"{result.explained_variance:.4f}{_interval(result.explained_variance_interval)}",
+        "L0": f"{result.l0:.2f} features per token",
+        "dead, dense features": f"{result.dead_share:.2%}, {result.dense_share:.2%}",
+        "CE clean": f"{ce.clean:.4f} nats per token",
+        "CE with SAE": f"{ce.sae:.4f}",
+        "CE with zero, mean": f"{ce.zero:.4f}, {ce.mean:.4f}",
+        "ΔCE": f"{ce.delta:+.4f} nats per token{_interval(ce.delta_interval)}",
+        "loss recovered": f"{_share(ce.recovered_vs_zero)} of zero, {_share(ce.recovered_vs_mean)} of mean ablation",
+        "KL(clean, SAE)": f"{ce.kl:.4f} nats per token",
+    }
+    for prefix in result.prefixes:
+        numbers = f"EV {prefix.explained_variance:.4f}   L0 {prefix.l0:.2f}   ΔCE {prefix.ce_delta:+.4f}"
+        lines[f"first {prefix.width:,} features"] = numbers
+    return lines
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"  (95% over documents: {interval[0]:.4f} to {interval[1]:.4f})"
+
+
+def _share(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2%}"

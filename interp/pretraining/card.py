@@ -14,77 +14,91 @@ _BASELINES = {
     "kneser_ney_5": "5-gram, modified Kneser-Ney",
 }
 
+_LICENCE = """\
+The weights, the tokenizer and the sampled corpus were made by this repository's recipe and are offered under its MIT
+licence. They were learned from text under the licence named above; CDLA-Sharing-1.0 puts no restriction on the results
+of computing on the data (section 3.5), and the text itself is not redistributed."""
+
 
 def model_card(config: PretrainConfig, manifest: RunManifest, evaluation: Mapping[str, Any], metrics: Path) -> str:
     """Data, recipe, loss, baselines, samples and licence of a finished run, as Markdown."""
-    sections = [
-        _head(config, manifest, evaluation),
-        "## Bits per byte, held out\n\n" + _scores(config, evaluation),
-        "## While training\n\n" + _curve(metrics),
-        "## Word-for-word overlap with the training text\n\n" + _overlaps(manifest, evaluation),
-        "## The first ten samples\n\n" + _samples(config, evaluation["samples"]),
-        "## Licence\n\n" + _LICENCE,
-    ]
-    return "\n\n".join(sections) + "\n"
+    sections = {
+        "A small language model": _model(config, manifest, evaluation),
+        "Data": _data(config, manifest),
+        "Recipe": _recipe(config, manifest),
+        "Bits per byte on held-out documents": _scores(config, evaluation),
+        "While training": _curve(metrics),
+        "What it repeats word for word": _overlaps(manifest, evaluation),
+        "The first ten samples": _samples(config, evaluation["samples"]),
+        "Licence": _LICENCE,
+    }
+    blocks = [f"{'##' if i else '#'} {title}\n\n{text}\n" for i, (title, text) in enumerate(sections.items())]
+    return "\n".join(blocks)
 
 
-_LICENCE = (
-    "The weights, tokenizer and sampled corpus were made by this repository's recipe and are offered under its MIT "
-    "licence. They were learned from text under the licence named above; CDLA-Sharing-1.0 puts no restriction on "
-    "results of computing on the data (section 3.5), and the text itself is not redistributed."
-)
+def _model(config: PretrainConfig, manifest: RunManifest, evaluation: Mapping[str, Any]) -> str:
+    shape = config.architecture
+    return _lines(
+        f"A Llama of {manifest.results['n_parameters']:,} parameters: {shape.n_layers} layers, width {shape.d_model},",
+        f"{shape.n_heads} heads, gated MLP of {shape.d_mlp}, context {shape.context_size}, embeddings tied to the",
+        f"unembedding. It needs {evaluation['bits_per_byte']['heldout']:.3f} bits per byte of held-out text.",
+        "Weights are in half precision on disk; load them as float32 on a CPU.",
+        "`<|bos|>` begins a document and, as EOS, ends it; `<|pad|>` goes on the right.",
+    )
 
 
-def _head(config: PretrainConfig, manifest: RunManifest, evaluation: Mapping[str, Any]) -> str:
-    shape, data, machine = config.architecture, manifest.data, manifest.hardware
-    n_parameters = manifest.results["n_parameters"]
-    tokens_seen = f"{config.n_steps:,} steps of at most {config.batch_tokens:,} tokens"
-    return f"""# A small language model
+def _data(config: PretrainConfig, manifest: RunManifest) -> str:
+    split, n_bytes = manifest.data["split"], manifest.data["bytes"]
+    return _lines(
+        config.data_note or config.dataset,
+        f"{split['train']:,} documents ({n_bytes['train']:,} bytes) to train on, {split['heldout']:,}",
+        f"({n_bytes['heldout']:,} bytes) held out by the BLAKE2 hash of their text: none stands on both sides.",
+        f"SHA-256 of the data: `{manifest.data['content_hash']}`. Text is taken as it is, without normalisation.",
+        "The byte-level BPE was learned from the training documents.",
+    )
 
-A Llama of {n_parameters:,} parameters: {shape.n_layers} layers, width {shape.d_model}, {shape.n_heads} heads, gated MLP of \
-{shape.d_mlp}, context {shape.context_size}, embeddings tied. {evaluation["bits_per_byte"]["heldout"]:.3f} bits per byte on held-out text.
-Half precision on disk; load it as float32 on a CPU. `<|bos|>` begins a document and ends it (it is the EOS token too);
-`<|pad|>` goes on the right.
 
-## Data
-
-{config.data_note or config.dataset}
-{data["split"]["train"]:,} documents ({data["bytes"]["train"]:,} bytes) to train on, {data["split"]["heldout"]:,} \
-({data["bytes"]["heldout"]:,} bytes) held out by the BLAKE2 hash of their text; no document stands on both sides.
-SHA-256 of the file: `{data["content_hash"]}`. No normalisation. Byte-level BPE learned from the training documents.
-
-## Recipe
-
-`{manifest.command}` ({tokens_seen}). One piece of one document per row, from BOS, cut at {shape.context_size} tokens at a
-place drawn anew each pass; documents never see each other. Muon (learning rate {config.schedule.lr:g}, weight decay \
-{config.weight_decay:g}) for the blocks' matrices, Adam (learning rate {config.schedule.lr * config.adam_lr_scale:g}) for \
-embeddings and norms; constant, then {config.schedule.decay} decay to zero over the last {config.schedule.decay_share:.0%}; \
-gradient norm clipped at {config.clip_norm:g}; float32.
-Seed {manifest.seed}; begun {manifest.created_utc}; {machine["processor"]}, {machine["threads"]} threads\
-{", " + machine["accelerator"] if "accelerator" in machine else ""}; torch {manifest.versions["torch"]}, transformers \
-{manifest.versions["transformers"]}; commit `{manifest.commit}`."""
+def _recipe(config: PretrainConfig, manifest: RunManifest) -> str:
+    schedule, machine, versions = config.schedule, manifest.hardware, manifest.versions
+    accelerator = f", {machine['accelerator']}" if "accelerator" in machine else ""
+    return _lines(
+        f"`{manifest.command}`: {config.n_steps:,} steps of at most {config.batch_tokens:,} tokens.",
+        "A row is one piece of one document, of at most one context, cut at a place drawn anew in each pass;",
+        "documents never see each other.",
+        f"Muon (learning rate {schedule.lr:g}, weight decay {config.weight_decay:g}) for the blocks' matrices, Adam",
+        f"(learning rate {schedule.lr * config.adam_lr_scale:g}) for embeddings and norms. The rate is constant, then",
+        f"falls to zero ({schedule.decay}) over the last {schedule.decay_share:.0%} of the steps.",
+        f"Gradient norm clipped at {config.clip_norm:g}; float32.",
+        f"Seed {manifest.seed}; begun {manifest.created_utc} on {machine['processor']}{accelerator},",
+        f"{machine['threads']} thread(s); torch {versions['torch']}, transformers {versions['transformers']};",
+        f"commit `{manifest.commit}`.",
+    )
 
 
 def _scores(config: PretrainConfig, evaluation: Mapping[str, Any]) -> str:
-    rows: list[Sequence[str]] = [("this model", f"**{evaluation['bits_per_byte']['heldout']:.4f}**")]
-    rows += [(_BASELINES[name], f"{bits:.4f}") for name, bits in evaluation["baselines"].items()]
+    bits = evaluation["bits_per_byte"]
+    rows = [("**this model**", f"**{bits['heldout']:.4f}**")]
+    rows += [(_BASELINES[name], f"{value:.4f}") for name, value in evaluation["baselines"].items()]
     if evaluation["peer"] is not None:
-        peer = f"{evaluation['peer']['name']} (may have been trained on these documents; double line breaks made single)"
-        rows.append((peer, f"{evaluation['peer']['bits_per_byte']:.4f}"))
-    rows.append(("this model on as many training documents", f"{evaluation['bits_per_byte']['train']:.4f}"))
-    return (
-        _table(("", "bits per byte"), rows)
-        + f"\n\nEvery held-out document whole, from BOS to the end-of-story token, which is scored too, over its length in "
-        f"UTF-8; documents longer than {config.architecture.context_size} tokens through windows that advance by half a "
-        "context. The n-gram models read the same tokens of the same training documents."
+        note = "may have been trained on these documents; double line breaks made single"
+        rows.append((f"{evaluation['peer']['name']} ({note})", f"{evaluation['peer']['bits_per_byte']:.4f}"))
+    rows.append(("this model on as many documents that it was trained on", f"{bits['train']:.4f}"))
+    return _lines(
+        _table(("", "bits per byte"), rows),
+        "",
+        "Every document whole, from BOS to the end-of-story token, which is scored too, over its length in UTF-8.",
+        f"Documents longer than {config.architecture.context_size} tokens pass through windows that advance by half a",
+        "context. The n-gram models read the same tokens of the same training documents.",
     )
 
 
 def _curve(metrics: Path) -> str:
-    looks = [row for line in metrics.read_text().splitlines() if "heldout_bits_per_byte" in (row := json.loads(line))]
-    n_rows = max(1, len(looks) // 12)
-    kept = [row for i, row in enumerate(looks) if i % n_rows == 0 or i == len(looks) - 1]
-    rows = [
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    looks = [row for row in rows if "heldout_bits_per_byte" in row]
+    every = max(1, len(looks) // 12)
+    shown = [row for i, row in enumerate(looks) if (len(looks) - 1 - i) % every == 0]
+    header = ("step", "tokens", "learning rate", "train, bits per byte", "held out, bits per byte")
+    cells = [
         (
             f"{row['step']:,}",
             f"{row['n_tokens']:,}",
@@ -92,31 +106,44 @@ def _curve(metrics: Path) -> str:
             f"{row['train_bits_per_byte']:.4f}",
             f"{row['heldout_bits_per_byte']:.4f}",
         )
-        for row in kept
+        for row in shown
     ]
-    header = ("step", "tokens", "learning rate", "train, bits per byte", "held out, bits per byte")
-    return f"{_table(header, rows)}\n\nA fixed part of the documents of each side; float32 weights."
+    return f"{_table(header, cells)}\n\nOn a fixed part of the documents of each side, with float32 weights."
 
 
 def _overlaps(manifest: RunManifest, evaluation: Mapping[str, Any]) -> str:
-    found = {"held-out documents (other people's text)": evaluation["heldout_overlap"]}
-    found["1,000 samples"] = evaluation["sample_overlap"]
-    if "corpus" in manifest.results:
-        found["the corpus that this model wrote"] = manifest.results["corpus"]["overlap"]
+    found = {
+        "held-out documents, which it did not write": evaluation["heldout_overlap"],
+        "1,000 samples": evaluation["sample_overlap"],
+    }
+    corpus = manifest.results.get("corpus")
+    if corpus is not None:
+        found[f"the corpus it wrote ({corpus['n_bytes']:,} bytes, seed {manifest.seed + 1})"] = corpus["overlap"]
+    header = ("text", "documents", "of them with a shared 13-gram", "13-grams", "of them shared")
     rows = [
-        (name, f"{o['n_documents']:,}", f"{o['document_share']:.1%}", f"{o['ngram_share']:.2%}") for name, o in found.items()
+        (
+            name,
+            f"{overlap['n_documents']:,}",
+            f"{overlap['document_share']:.1%}",
+            f"{overlap['n_ngrams']:,}",
+            f"{overlap['ngram_share']:.2%}",
+        )
+        for name, overlap in found.items()
     ]
-    header = ("text", "documents", "documents with a shared 13-gram", "shared 13-grams")
-    return f"{_table(header, rows)}\n\nRuns of 13 words, case and punctuation aside, that also stand in a training document."
+    note = "Runs of 13 words, case and punctuation aside, that also stand in a training document. Temperature 1."
+    return f"{_table(header, rows)}\n\n{note}"
 
 
 def _samples(config: PretrainConfig, samples: Sequence[str]) -> str:
-    quoted = [
-        f"{i}. " + "\n   ".join(line for line in sample.splitlines() if line.strip()) for i, sample in enumerate(samples, 1)
-    ]
-    return f"Temperature 1, seed {config.seed}, in order, not chosen.\n\n" + "\n\n".join(quoted)
+    quoted = ["\n".join(f"> {line}".rstrip() for line in sample.splitlines()) for sample in samples]
+    numbered = [f"{i}.\n\n{quote}" for i, quote in enumerate(quoted, start=1)]
+    return f"Temperature 1, seed {config.seed}, in order, not chosen.\n\n" + "\n\n".join(numbered)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines)

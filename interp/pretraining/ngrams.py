@@ -35,7 +35,7 @@ class KneserNey:
     its discounts are 0.5, 1 and 1.5.
 
     Raises: DataError if there is nothing to count.
-    Source: Chen & Goodman 1998, section 3 (D1, D2, D3+ by their eq. 26); start-of-document rule of Heafield et al. 2013.
+    Source: Chen & Goodman 1998, section 3 (D1, D2 and D3+ by eq. 26); start of document as in Heafield et al. 2013.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class KneserNey:
         discounts: tuple[float, float, float] | None = None,
     ) -> None:
         if order < 1 or not any(len(document) > 1 for document in documents):
-            raise DataError(f"got order {order} and {len(documents)} documents; expected an order from 1 on, and tokens")
+            raise DataError(f"got order {order}, {len(documents)} documents; expected an order from 1 on, and tokens")
         self._vocab_size = vocab_size
         self._orders: list[_Order] = []
         tokens, depth = _flatten(documents, order)
@@ -124,7 +124,7 @@ def _smooth(
     taken = by_count[np.minimum(counts, 3)]
     total = np.bincount(contexts, weights=counts, minlength=n_contexts)
     freed = np.bincount(contexts, weights=taken, minlength=n_contexts)
-    return _Order(keys, counts - taken, total, freed / np.maximum(total, 1.0))
+    return _Order(keys, counts - taken, total.astype(np.float64), freed / np.maximum(total, 1.0))
 
 
 def estimate_discounts(counts: Ints) -> tuple[float, float, float]:

@@ -32,9 +32,7 @@ def verbatim_overlap(texts: Iterable[str], reference: Iterable[str], *, n: int =
         n_ngrams += len(hits)
         hit_documents += any(hits)
         hit_ngrams += sum(hits)
-    return VerbatimOverlap(
-        n, n_documents, n_ngrams, hit_documents / max(n_documents, 1), hit_ngrams / max(n_ngrams, 1)
-    )
+    return VerbatimOverlap(n, n_documents, n_ngrams, hit_documents / max(n_documents, 1), hit_ngrams / max(n_ngrams, 1))
 
 
 def word_ngrams(text: str, n: int) -> Iterator[str]:

@@ -57,11 +57,12 @@ class NextToken(nn.Module):
 
     def export(self) -> LlamaForCausalLM:
         """The same model in Hugging Face's class, on the CPU in half precision, told to stop at the end of a story."""
-        model = LlamaForCausalLM(self.body.config)
+        model: LlamaForCausalLM = LlamaForCausalLM(self.body.config)
         model.model.load_state_dict(self.body.state_dict())
         model.tie_weights()
         model.generation_config = GenerationConfig(bos_token_id=BOS_ID, eos_token_id=BOS_ID, pad_token_id=PAD_ID)
-        return model.eval().half()
+        model.eval().half()
+        return model
 
 
 def llama_config(architecture: ArchitectureConfig) -> LlamaConfig:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 BOS, PAD = "<|bos|>", "<|pad|>"
 BOS_ID, PAD_ID = 0, 1
@@ -38,7 +38,7 @@ def learn_tokenizer(texts: Iterable[str], *, vocab_size: int, context_size: int)
     )
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> list[list[int]]:
+def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[list[int]]:
     """Each document as BOS, text, BOS."""
     encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [[tokenizer.bos_token_id, *ids, tokenizer.bos_token_id] for ids in encoded]

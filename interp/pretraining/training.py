@@ -6,7 +6,14 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from interp.checkpoints import TrainState, latest_checkpoint, load_checkpoint, restore_state, save_checkpoint, take_state
+from interp.checkpoints import (
+    TrainState,
+    latest_checkpoint,
+    load_checkpoint,
+    restore_state,
+    save_checkpoint,
+    take_state,
+)
 from interp.errors import ArtifactError, ConfigError
 from interp.loop import StepDone, fit
 from interp.models import load_model, resolve_device
@@ -101,9 +108,7 @@ def _check_same_text(run: RunFolder, texts: SplitTexts) -> None:
 def _train(config: PretrainConfig, folder: PretrainFolder, texts: SplitTexts, *, goes_on: bool) -> None:
     device = resolve_device(config.device)
     architecture = config.architecture
-    tokenizer = learn_tokenizer(
-        texts.train, vocab_size=architecture.vocab_size, context_size=architecture.context_size
-    )
+    tokenizer = learn_tokenizer(texts.train, vocab_size=architecture.vocab_size, context_size=architecture.context_size)
     # A short text may hold fewer merges than were asked for.
     architecture = architecture.model_copy(update={"vocab_size": len(tokenizer)})
     task = NextToken(architecture, seed=config.seed).to(device)
@@ -128,8 +133,8 @@ def _take_over_length(run: RunFolder, config: PretrainConfig, finished: int) -> 
     changed = next((step for step in range(finished) if old.lr(step) != config.lr(step)), None)
     if changed is not None or finished > config.n_steps:
         raise ConfigError(
-            f"tokens: got {config.tokens}; the run was started with {old.tokens} and its {finished} finished steps would "
-            "have had other learning rates; resume with the same length or start anew"
+            f"tokens: got {config.tokens}; the run was started with {old.tokens} and its {finished} finished steps "
+            "would have had other learning rates; resume with the same length or start anew"
         )
     write_text(run.config_path, config.to_yaml())
 
@@ -186,7 +191,9 @@ def _fit(
     )
 
     def save(done: StepDone) -> None:
-        now = take_state(task, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=metrics.sync())
+        now = take_state(
+            task, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=metrics.sync()
+        )
         save_checkpoint(run.checkpoints, now, keep=config.recording.keep_checkpoints)
 
     try:

@@ -31,7 +31,8 @@ class Preactivations:
 
     @property
     def n_chunks(self) -> int:
-        rows = CHUNK_ROWS_CPU if self.centred.device.type == "cpu" else max(1, CHUNK_ENTRIES_GPU // self.weight.shape[0])
+        on_cpu = self.centred.device.type == "cpu"
+        rows = CHUNK_ROWS_CPU if on_cpu else max(1, CHUNK_ENTRIES_GPU // self.weight.shape[0])
         return max(1, -(-self.centred.shape[0] // rows))
 
     def __iter__(self) -> Iterator[tuple[int, Float[Tensor, "c f"]]]:

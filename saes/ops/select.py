@@ -67,7 +67,7 @@ def select_per_batch(pre: Preactivations, k: int) -> Selection:
 def select_above(pre: Preactivations, threshold: Float[Tensor, ""]) -> Selection:
     """All positive pre-activations strictly above the threshold, as a JumpReLU takes them."""
     bound = _next_above(threshold.clamp(min=0)).to(pre.centred.dtype).reshape(1, 1)
-    return Selection(_candidates(pre, lambda chunk: bound), 0)
+    return Selection(_candidates(pre, lambda _: bound), 0)
 
 
 def largest(values: Float[Tensor, "r m"], k: int) -> Bool[Tensor, "r m"]:

@@ -55,11 +55,15 @@ class Pattern:
 
 
 def combine(
-    matrix: Float[Tensor, "r d"], index: Int[Tensor, " n"], offsets: Int[Tensor, " s_plus_1"], scale: Float[Tensor, " n"]
+    matrix: Float[Tensor, "r d"],
+    index: Int[Tensor, " n"],
+    offsets: Int[Tensor, " s_plus_1"],
+    scale: Float[Tensor, " n"],
 ) -> Float[Tensor, "s d"]:
     """For each segment the sum of scale · matrix[index] over its entries. Carries no gradient."""
     # Detached, since embedding_bag prepares for a backward pass of its own otherwise.
-    return embedding_bag(index, matrix.detach(), offsets, mode="sum", per_sample_weights=scale, include_last_offset=True)
+    matrix = matrix.detach()
+    return embedding_bag(index, matrix, offsets, mode="sum", per_sample_weights=scale, include_last_offset=True)
 
 
 def gathered_dot(
@@ -79,7 +83,7 @@ class _EncodeValues(torch.autograd.Function):
     def forward(
         ctx: Any,
         centred: Tensor,
-        centre: Tensor,
+        _centre: Tensor,
         weight: Tensor,
         bias: Tensor,
         values: Tensor,
@@ -136,7 +140,7 @@ class _PrefixLosses(torch.autograd.Function):
     def forward(
         ctx: Any,
         centred: Tensor,
-        centre: Tensor,
+        _centre: Tensor,
         values: Tensor,
         weight: Tensor,
         pattern: Pattern,
@@ -203,14 +207,13 @@ def encode_values(
     pattern: Pattern,
     extra: Int[Tensor, " m"],
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "m d"], Float[Tensor, " m"]]:
-    """The selected `values` of relu(centred weightᵀ + bias) with their gradients, and the rows `extra` of weight and bias.
+    """The selected `values` of relu(centred weightᵀ + bias) with gradients, and the rows `extra` of weight and bias.
 
     `centred` is x minus the detached `centre`, which gets its gradient here, by one product instead of one per token.
     Gradients of the extra rows are added to the same buffers, which saves passes over the weights.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _EncodeValues.apply(
-        centred, centre, weight, bias, values, pattern, extra
-    )
+    apply: Any = _EncodeValues.apply
+    result: tuple[Tensor, Tensor, Tensor] = apply(centred, centre, weight, bias, values, pattern, extra)
     return result
 
 
@@ -218,7 +221,8 @@ def sparse_decode(
     values: Float[Tensor, " n"], weight: Float[Tensor, "f d"], bias: Float[Tensor, " d"], pattern: Pattern
 ) -> Float[Tensor, "b d"]:
     """Reconstruction from a sparse code."""
-    result: Tensor = _Decode.apply(values, weight, pattern)
+    apply: Any = _Decode.apply
+    result: Tensor = apply(values, weight, pattern)
     return result + bias
 
 
@@ -251,6 +255,5 @@ def prefix_losses(
     Prefix decodes add up over disjoint groups of features, so all of them together cost one sparse decode; so do their
     gradients, since a group is pulled by the sum of the residuals of the prefixes that contain it.
     """
-    return PrefixLosses(
-        *_PrefixLosses.apply(centred, centre, values, weight, pattern, widths, term_weights, extra)
-    )
+    apply: Any = _PrefixLosses.apply
+    return PrefixLosses(*apply(centred, centre, values, weight, pattern, widths, term_weights, extra))

@@ -40,15 +40,19 @@ def _store(source, folder, n_tokens=333, shard_tokens=100):
 
 
 def test_harvested_activations_are_the_models(source):
-    _, chunk = next(iter(source.iter_from({})))
     model = source._model
-    row = model.tokenizer(tiny_texts(50)[int(chunk.document[0])])["input_ids"][:15]
-    ids = torch.tensor([[model.bos_token_id, *row]])
+    chunks = [chunk for _, chunk in islice(source.iter_from({}), 4)]
+    document, text = next((n, t) for n, t in enumerate(tiny_texts(50)) if any((c.document == n).any() for c in chunks))
+    chunk = next(chunk for chunk in chunks if (chunk.document == document).any())
+    row = model.tokenizer(text)["input_ids"]
+    start = 0 if chunk.token_ids[chunk.document == document][0] == row[0] else 15
+    piece = row[start : start + 15]
+    ids = torch.tensor([[model.bos_token_id, *piece]])
     hidden = model.hf(ids, output_hidden_states=True).hidden_states[1][0, 1:]
-    ours = chunk.acts[HOOKS[0]][: len(row)]
-    assert chunk.token_ids[: len(row)].tolist() == row
-    assert chunk.position[: len(row)].tolist() == list(range(1, len(row) + 1))
-    assert (ours - hidden).abs().max() <= 1e-5 * hidden.abs().max()
+    mine = chunk.take(chunk.document == document).take(slice(0, len(piece)))
+    assert mine.token_ids.tolist() == piece
+    assert mine.position.tolist() == list(range(1, len(piece) + 1))
+    assert (mine.acts[HOOKS[0]] - hidden).abs().max() <= 1e-5 * hidden.abs().max()
 
 
 def test_shuffling_loses_and_doubles_nothing(source):

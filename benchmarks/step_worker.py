@@ -1,0 +1,42 @@
+"""One library in a process of its own: waits for a line, trains that many steps, answers with seconds and losses.
+
+usage: step_worker.py LIBRARY TASK_FOLDER SETTINGS_JSON N_THREADS DEVICE
+"""
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from step_task import read_task
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    library, folder, settings, threads, device = sys.argv[1:6]
+    torch.set_num_threads(int(threads))
+    task, tensors = read_task(Path(folder))
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    module = importlib.import_module(f"step_{library}")
+    step, counts = module.build(task, tensors, json.loads(settings))
+    done = 0
+    # Libraries print as they please; answers alone go to the real standard output.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer: dict[str, object] = {"seconds": [], "terms": []}
+        if request.get("floor"):
+            answer["seconds"] = module.floor_seconds(task, tensors)
+        for _ in range(request.get("steps", 0)):
+            x = tensors[f"batch_{done % task.n_batches}"]
+            begun = time.perf_counter()
+            terms = step(x)
+            answer["seconds"].append(time.perf_counter() - begun)
+            answer["terms"].append(terms)
+            done += 1
+        print(json.dumps({**answer, "counts": counts()}), file=answers, flush=True)
+
+
+main()

@@ -1,0 +1,91 @@
+"""Where a run comes from, as lines of label and value."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dashboards.run_record import RunRecord
+
+Line = list[str]
+UNKNOWN = "not recorded"
+
+
+def essentials(run: RunRecord) -> list[Line]:
+    """The few lines of provenance that a reader looks for first."""
+    manifest, evaluation = run.manifest, run.evaluation or {}
+    policy = evaluation.get("mask_policy") or _nested(run.config, "data", "mask")
+    packages = ("interp-workbench", "torch", "transformers")
+    lines = {
+        "model hash": manifest.model.get("content_hash", UNKNOWN),
+        "data": run.config.get("dataset") or manifest.data.get("name") or UNKNOWN,
+        "masked": _masked(policy),
+        "seed": manifest.seed,
+        "commit": manifest.commit or UNKNOWN,
+        "versions": ", ".join(f"{name} {manifest.versions[name]}" for name in packages if name in manifest.versions),
+        "hardware": ", ".join(_written(value) for value in _hardware(manifest.hardware)),
+    }
+    return _lines(lines)
+
+
+def _masked(policy: Any) -> str:
+    if not isinstance(policy, Mapping):
+        return UNKNOWN
+    words = {"mask_bos": "beginning-of-sequence token", "mask_special": "special tokens"}
+    return ", ".join(["padding", *(word for key, word in words.items() if policy.get(key))])
+
+
+def _hardware(facts: Mapping[str, Any]) -> list[Any]:
+    shown = [facts[key] for key in ("accelerator", "processor") if key in facts]
+    return [*shown, f"{facts['threads']} threads"] if "threads" in facts else shown
+
+
+def _nested(values: Mapping[str, Any], *keys: str) -> Any:
+    found: Any = values
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def provenance(run: RunRecord) -> list[dict[str, Any]]:
+    """Groups of (label, value) lines, from which a reader can check and repeat."""
+    manifest = run.manifest
+    evaluation = run.evaluation or {}
+    about = {
+        "status": manifest.status, "created (UTC)": manifest.created_utc, "seed": manifest.seed,
+        "commit": manifest.commit or UNKNOWN,
+    }  # fmt: skip
+    measured: dict[str, Any] = {key: evaluation[key] for key in ("model_hash", "data", "mask_policy") if key in evaluation}
+    groups: dict[str, Mapping[str, Any]] = {
+        "Run": about,
+        "Model": manifest.model,
+        "Data": manifest.data,
+        "Evaluation": measured,
+        "Results": manifest.results,
+        "Versions": manifest.versions,
+        "Hardware": manifest.hardware,
+    }
+    return [{"title": title, "lines": _lines(values)} for title, values in groups.items() if values]
+
+
+def _lines(values: Mapping[str, Any], prefix: str = "") -> list[Line]:
+    lines: list[Line] = []
+    for key, value in values.items():
+        label = f"{prefix}{_words(str(key))}"
+        if isinstance(value, Mapping):
+            lines += _lines(value, f"{label}, ")
+        elif value is not None:
+            lines.append([label, _written(value)])
+    return lines
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(_written(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")

@@ -1,0 +1,46 @@
+"""`interp evaluate`: a run folder -> evaluation.json in it."""
+
+from pathlib import Path
+
+from interp.datasets import Split
+from interp.recording import ProgressLines
+from interp.storage import write_json
+from saes.evaluation import Evaluation, evaluate
+from saes.run_parts import RunParts, open_run
+
+
+def evaluate_run(
+    path: Path | str,
+    *,
+    n_tokens: int = 100_000,
+    dataset: str | None = None,
+    split: Split = "heldout",
+    model_name: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a run's SAE and write the result beside it.
+
+    Raises: ArtifactError if the run cannot be opened; DataError if the split holds no usable token.
+    """
+    parts = open_run(path, model_name=model_name, device=device)
+    result = evaluate_parts(parts, n_tokens=n_tokens, dataset=dataset, split=split, seed=seed)
+    write_json(parts.run.evaluation_path, result.to_json())
+    return result
+
+
+def evaluate_parts(
+    parts: RunParts, *, n_tokens: int, dataset: str | None = None, split: Split = "heldout", seed: int = 0
+) -> Evaluation:
+    """Evaluate an opened run, with progress on standard error."""
+    stream = parts.stream(split, dataset=dataset)
+    # Two passes over the sample: the first takes the mean activation.
+    with ProgressLines("evaluate", 2 * n_tokens) as progress:
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            first = 0 if what == "mean activation" else n_tokens
+            progress.show(first + min(n_tokens, round(n_tokens * done / max(total, 1))), what)
+
+        return evaluate(
+            parts.model, parts.sae, stream, n_tokens=n_tokens, seed=seed, facts=parts.facts, on_progress=on_progress
+        )

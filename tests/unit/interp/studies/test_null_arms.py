@@ -1,0 +1,71 @@
+"""An SAE beside its null arms, end to end on a tiny model."""
+
+import json
+import math
+
+import pytest
+
+from interp.studies.null_arms import TRAINED, run_null_arms
+from saes.config import SAEConfig
+from saes.evaluation import Evaluation
+from saes.training import TrainConfig
+from tests.families import tiny_model
+from tests.texts import tiny_texts, write_jsonl
+
+ARMS = {TRAINED, "frozen_decoder", "random_model", "permuted_decoder", "matched_random", "shuffled_tokens"}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("null_arms")
+    model = tiny_model("llama")
+    model.hf.save_pretrained(folder / "model")
+    model.tokenizer.save_pretrained(folder / "model")
+    write_jsonl(folder / "texts.jsonl", tiny_texts(200))
+    return TrainConfig.parse(
+        {
+            "model": str(folder / "model"),
+            "dataset": str(folder / "texts.jsonl"),
+            "hook": "blocks.1.hook_resid_post",
+            "tokens": 3200,
+            "batch_size": 64,
+            "out": folder / "run",
+            "sae": SAEConfig(d_sae=64, k=4),
+            "shuffle": {"block_tokens": 320},
+            "data": {"context_size": 16, "heldout_share": 0.2},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def study(config):
+    return run_null_arms(config, n_seeds=2, n_tokens=300)
+
+
+def test_every_arm_has_one_finite_score_per_seed(study):
+    assert set(study.scores) == ARMS
+    for metrics in study.summary().values():
+        assert all(len(figures["seeds"]) == 2 for figures in metrics.values())
+        assert all(math.isfinite(value) for value in metrics["explained_variance"]["seeds"])
+
+
+def test_the_comparison_and_the_run_s_evaluation_say_the_same(study, config):
+    written = json.loads((config.out / "null_arms.json").read_text())
+    assert written == study.to_json()
+    evaluation = Evaluation.from_json(json.loads((config.out / "evaluation.json").read_text()))
+    assert set(evaluation.null_arms) == ARMS - {TRAINED}
+    for arm, score in evaluation.null_arms.items():
+        assert score == study.scores[arm][0]
+    assert evaluation.as_arm() == study.scores[TRAINED][0]
+
+
+def test_the_trained_sae_explains_more_than_the_arms_that_keep_its_text_and_model(study):
+    own = study.scores[TRAINED][0].explained_variance
+    for arm in ("frozen_decoder", "permuted_decoder", "matched_random"):
+        assert own > study.scores[arm][0].explained_variance
+
+
+def test_a_second_call_trains_nothing_and_gives_the_same_scores(study, config):
+    before = {path: path.stat().st_mtime_ns for path in config.out.rglob("sae_weights.safetensors")}
+    assert run_null_arms(config, n_seeds=2, n_tokens=300) == study
+    assert {path: path.stat().st_mtime_ns for path in config.out.rglob("sae_weights.safetensors")} == before

@@ -1,0 +1,32 @@
+"""Settings that cannot work are refused with a reason."""
+
+import pytest
+
+from interp.errors import ConfigError
+from saes import SAEConfig
+
+
+def test_default_prefixes_double_up_to_the_whole_dictionary():
+    assert SAEConfig(d_sae=8192).prefix_widths() == (512, 1024, 2048, 4096, 8192)
+    assert SAEConfig(d_sae=3, k=1).prefix_widths() == (1, 3)
+    assert SAEConfig(architecture="topk").prefix_widths() == (8192,)
+    assert SAEConfig(d_sae=8, k=2, prefixes=(3, 8)).prefix_widths() == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"k": 9, "d_sae": 8}, "k"),
+        ({"prefixes": (8, 4), "d_sae": 8, "k": 2}, "prefixes"),
+        ({"prefixes": (2, 4), "d_sae": 8, "k": 2}, "prefixes"),
+        ({"prefixes": (0, 8), "d_sae": 8, "k": 2}, "prefixes"),
+        ({"prefixes": (4, 4, 8), "d_sae": 8, "k": 2}, "prefixes"),
+        ({"n_prefixes": 9, "d_sae": 8, "k": 2, "prefix_sampling": "pareto"}, "n_prefixes"),
+        ({"k": 0}, "k"),
+        ({"architecture": "topkk"}, "architecture"),
+        ({"d_ssae": 4}, "d_sae"),
+    ],
+)
+def test_impossible_settings_are_named(settings: dict[str, object], named: str):
+    with pytest.raises(ConfigError, match=named):
+        SAEConfig.parse(settings)

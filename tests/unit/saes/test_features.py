@@ -1,0 +1,186 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from interp.activations.harvest import harvest_batch
+from interp.datasets import TokenBatch
+from interp.errors import ArtifactError
+from saes.facts import SAEFacts
+from saes.features import collect_features, levels_of, load_features, save_features
+from tests.families import tiny_model
+from tests.specimens import HOOK, random_sae, tiny_stream
+
+EVERYTHING = 10**6
+N_EXAMPLES, WINDOW = 4, 7
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model("llama")
+
+
+@pytest.fixture(scope="module")
+def sae():
+    return random_sae("matryoshka")
+
+
+@pytest.fixture(scope="module", params=["padded", "packed"])
+def stream(request, tmp_path_factory, model):
+    return tiny_stream(tmp_path_factory.mktemp("texts"), model, rows=request.param)
+
+
+@pytest.fixture(scope="module")
+def statistics(model, sae, stream):
+    return collect_features(model, sae, stream, n_tokens=EVERYTHING, n_examples=N_EXAMPLES, window=WINDOW)
+
+
+@dataclasses.dataclass
+class Everything:
+    """All batches with all activations as dense (b, t, f) tensors, zero on tokens that are not kept."""
+
+    batches: list[TokenBatch]
+    acts: list[torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def everything(model, sae, stream):
+    batches = list(stream.iter_pass())
+    acts = []
+    for batch in batches:
+        dense = torch.zeros(*batch.keep.shape, sae.d_sae)
+        dense[batch.keep] = sae.encode(harvest_batch(model, batch, (HOOK,)).acts[HOOK]).dense().detach()
+        acts.append(dense)
+    return Everything(batches, acts)
+
+
+def _kept(everything):
+    return torch.cat([acts[batch.keep] for batch, acts in zip(everything.batches, everything.acts, strict=True)])
+
+
+def test_counts_means_and_maxima_are_those_of_all_tokens_at_once(statistics, everything):
+    dense = _kept(everything)
+    fired = dense > 0
+    assert statistics.n_tokens == len(dense)
+    documents = torch.cat([batch.document[batch.keep] for batch in everything.batches])
+    assert statistics.n_documents == documents.unique().numel()
+    np.testing.assert_allclose(statistics.density, fired.double().mean(0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.max_activation, dense.max(0).values, rtol=1e-6)
+    np.testing.assert_allclose(statistics.mean_activation, dense.sum(0) / fired.sum(0).clamp(min=1), rtol=1e-5)
+
+
+def test_the_histogram_counts_every_firing_once(statistics, everything):
+    dense = _kept(everything).numpy()
+    assert (statistics.histogram.sum(1) == (dense > 0).sum(0)).all()
+    # Activations within the bins: the outer ones also hold what lies beyond.
+    inner = [np.histogram(dense[:, f], bins=statistics.bin_edges)[0] for f in range(dense.shape[1])]
+    assert (np.abs(statistics.histogram - inner)[:, 1:-1].sum(1) <= 1).all()
+
+
+def _examples_by_hand(everything, feature):
+    """(value, order, batch, row, position) of each span's first peak, strongest first."""
+    found = []
+    for number, (batch, acts) in enumerate(zip(everything.batches, everything.acts, strict=True)):
+        for row in range(batch.keep.shape[0]):
+            peaks: dict[int, tuple[float, int]] = {}
+            for place in range(batch.keep.shape[1]):
+                value, document = float(acts[row, place, feature]), int(batch.document[row, place])
+                if value > 0 and (document not in peaks or value > peaks[document][0]):
+                    peaks[document] = value, place
+            found += [(value, number, row, place) for value, place in peaks.values()]
+    return sorted(found, key=lambda item: -item[0])[:N_EXAMPLES]
+
+
+def test_top_examples_are_the_strongest_spans(statistics, everything):
+    for feature in range(statistics.d_sae):
+        expected = _examples_by_hand(everything, feature)
+        values = statistics.top_values[feature]
+        assert (values[len(expected) :] == 0).all()
+        assert (statistics.top_tokens[feature, len(expected) :] == -1).all()
+        for slot, (value, number, row, place) in enumerate(expected):
+            batch = everything.batches[number]
+            assert values[slot] == pytest.approx(value, rel=1e-6)
+            assert statistics.top_document[feature, slot] == batch.document[row, place]
+            assert statistics.top_position[feature, slot] == batch.position_ids[row, place]
+
+
+def test_windows_show_the_text_and_the_activations_around_the_peak(statistics, everything):
+    for feature in range(statistics.d_sae):
+        for slot, (_, number, row, place) in enumerate(_examples_by_hand(everything, feature)):
+            batch, acts = everything.batches[number], everything.acts[number]
+            tokens, shown = statistics.top_tokens[feature, slot], statistics.top_acts[feature, slot]
+            start = place - statistics.top_peak[feature, slot]
+            for offset in range(WINDOW):
+                at = start + offset
+                inside = at < batch.keep.shape[1] and batch.document[row, at] == batch.document[row, place]
+                assert tokens[offset] == (batch.token_ids[row, at] if inside else -1)
+                assert shown[offset] == pytest.approx(float(acts[row, at, feature]) if inside else 0.0, rel=1e-3)
+
+
+def test_windows_are_full_where_the_document_is_long_enough(statistics, everything):
+    length = {}
+    for batch in everything.batches:
+        for row in range(batch.keep.shape[0]):
+            for document in batch.document[row].unique().tolist():
+                length.setdefault(document, []).append(int((batch.document[row] == document).sum()))
+    for feature, slot in zip(*np.nonzero(statistics.top_values), strict=True):
+        sizes = length[int(statistics.top_document[feature, slot])]
+        shown = int((statistics.top_tokens[feature, slot] >= 0).sum())
+        assert shown in {min(size, WINDOW) for size in sizes}
+
+
+def test_firing_tokens_are_the_most_frequent_ones(statistics, everything):
+    dense = _kept(everything)
+    tokens = torch.cat([batch.token_ids[batch.keep] for batch in everything.batches])
+    for feature in range(statistics.d_sae):
+        counts = torch.bincount(tokens[dense[:, feature] > 0], minlength=40)
+        expected = counts.sort(descending=True, stable=True)
+        n = int((counts > 0).sum().clamp(max=5))
+        assert statistics.firing_tokens[feature, :n].tolist() == expected.indices[:n].tolist()
+        assert (statistics.firing_tokens[feature, n:] == -1).all()
+        if n:
+            share = expected.values[:n] / counts.sum()
+            np.testing.assert_allclose(statistics.firing_token_share[feature, :n], share, rtol=1e-6)
+
+
+def test_levels_are_the_prefixes(statistics):
+    assert levels_of(6, (2, 4, 6)).tolist() == [1, 1, 2, 2, 3, 3]
+    assert levels_of(3, (3,)).tolist() == [1, 1, 1]
+    assert statistics.level.tolist() == [1] * 6 + [2] * 6 + [3] * 12
+
+
+def test_saving_brings_everything_back(tmp_path, statistics):
+    save_features(tmp_path / "features", statistics)
+    back = load_features(tmp_path / "features")
+    for field in dataclasses.fields(statistics):
+        was, is_now = getattr(statistics, field.name), getattr(back, field.name)
+        assert np.array_equal(was, is_now)
+        assert np.asarray(was).dtype == np.asarray(is_now).dtype
+
+
+def test_damaged_files_are_named(tmp_path, statistics):
+    folder = tmp_path / "features"
+    with pytest.raises(ArtifactError, match=r"features\.json"):
+        load_features(folder)
+    save_features(folder, statistics)
+    head = json.loads((folder / "features.json").read_text())
+    (folder / "features.json").write_text(json.dumps({**head, "schema_version": 0}))
+    with pytest.raises(ArtifactError, match="version"):
+        load_features(folder)
+    del head["n_tokens"]
+    (folder / "features.json").write_text(json.dumps(head))
+    with pytest.raises(ArtifactError, match="n_tokens"):
+        load_features(folder)
+    whole = (folder / "features.safetensors").read_bytes()
+    (folder / "features.safetensors").write_bytes(whole[:-5])
+    with pytest.raises(ArtifactError, match=r"features\.safetensors"):
+        load_features(folder)
+
+
+def test_another_model_is_refused(model, sae, stream):
+    facts = SAEFacts(HOOK, "matryoshka", (24,), model={"name": "other", "content_hash": "0" * 64})
+    with pytest.raises(ArtifactError, match="trained on"):
+        collect_features(model, sae, stream, n_tokens=100, facts=facts)
+    collect_features(model, sae, stream, n_tokens=100, facts=facts, allow_mismatch=True)
