@@ -23,5 +23,7 @@ def peer_python() -> Path:
         for package in PACKAGES:
             command = [str(python), "-m", "pip", "install", "--quiet", "-c", str(constraint), package]
             subprocess.run(command, check=True, stdout=sys.stderr)
+        # Comes along with dictionary-learning, built for another torch, and then nothing of transformers imports.
+        subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "-y", "torchvision"], check=True)
         (FOLDER / "complete").touch()
     return python

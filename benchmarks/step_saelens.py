@@ -51,6 +51,7 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
         total_training_samples=task.b * 10**6,
         train_batch_size_samples=task.b,
         lr=task.lr,
+        lr_end=task.lr,
         device=device,
         autocast=autocast,
         dead_feature_window=10**6,

@@ -23,14 +23,14 @@ class Task:
     clip_norm: float = 1.0
     aux_coefficient: float = 1 / 32
     dead_share: float = 0.0
-    n_batches: int = 16
+    n_batches: int = 8
     seed: int = 0
 
 
 def write_task(folder: Path, task: Task) -> None:
     """Batches from a sparse linear model with log-normal norms, and tied unit-norm initial weights."""
     generator = torch.Generator().manual_seed(task.seed)
-    atoms = torch.nn.functional.normalize(torch.randn(2 * task.f, task.d, generator=generator), dim=1)
+    atoms = torch.nn.functional.normalize(torch.randn(task.f // 2, task.d, generator=generator), dim=1)
     frequency = 40 / atoms.shape[0] * torch.randn(atoms.shape[0], generator=generator).exp() / 1.65
     tensors = {}
     for index in range(task.n_batches):

@@ -80,9 +80,9 @@ def restore_state(
     packed["state"] = slots
     optimiser.load_state_dict(packed)
     torch.set_rng_state(state.rng["cpu"])
-    for index in range(torch.cuda.device_count()):
-        if f"cuda{index}" in state.rng:
-            torch.cuda.set_rng_state(state.rng[f"cuda{index}"], index)
+    for device in range(torch.cuda.device_count()):
+        if f"cuda{device}" in state.rng:
+            torch.cuda.set_rng_state(state.rng[f"cuda{device}"], device)
     batches.seek(state.cursor)
 
 

@@ -111,16 +111,16 @@ def _read_paragraphs(path: Path) -> Iterator[str]:
 
 
 def _read_lines(path: Path, text_field: str) -> Iterator[str]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number}: not valid JSON ({error.msg}); expected one object a line") from None
-            yield _text_of(record, text_field, f"{path}, line {number}")
+                raise DataError(f"{where}: not valid JSON ({error.msg}); expected one object a line") from None
+            yield _text_of(record, text_field, where)
 
 
 def _read_parquet(path: Path, text_field: str) -> Iterator[str]:

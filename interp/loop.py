@@ -21,7 +21,7 @@ from interp.errors import NonFiniteError
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one batch gave: the loss with its graph, its named terms (detached scalars) and, for dictionaries, the code."""
+    """What one batch gave: loss with its graph, named terms (detached scalars) and, for dictionaries, the code."""
 
     loss: Tensor
     terms: Mapping[str, Tensor]
@@ -102,7 +102,7 @@ def update(
     if not bool(torch.isfinite(report.loss)):
         raise NonFiniteError(f"step {step}: loss is {float(report.loss.detach())} ({_terms(report)}); {_ADVICE}")
     optimiser.zero_grad(set_to_none=True)
-    report.loss.backward()  # type: ignore[no-untyped-call]
+    report.loss.backward()
     task.project_gradients()
     parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
     norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))

@@ -1,6 +1,7 @@
 """Run folders: what was asked, with what, on what, and how to repeat it.
 
-Layout: runs/<name>/{config.yaml, manifest.json, metrics.jsonl, checkpoints/, sae/, features/, evaluation.json, report.html}.
+Layout: runs/<name>/{config.yaml, manifest.json, metrics.jsonl, checkpoints/, sae/, features/, evaluation.json,
+report.html}.
 """
 
 import os

@@ -46,7 +46,8 @@ def open_run(path: Path | str, *, model_name: str | None = None, device: str = "
     if model.content_hash != manifest.model.get("content_hash"):
         raise ArtifactError(
             f"{path}: model {model.name} differs from the one the run was trained on "
-            f"({model.content_hash[:12]}… now, {str(manifest.model.get('content_hash'))[:12]}… then); give it with --model"
+            f"({model.content_hash[:12]}… now, {str(manifest.model.get('content_hash'))[:12]}… then); "
+            "give the right one with --model"
         )
     sae = load_sae(run.sae, device=model.device)
     return RunParts(run, config, model, sae, load_facts(run.sae))

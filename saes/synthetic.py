@@ -37,13 +37,14 @@ class FeatureTree:
     @property
     def roots(self) -> Bool[Tensor, " t"]:
         """Which features have no parent."""
-        index = torch.arange(self.n_features)
-        return index.eq(self.parent)
+        roots: Tensor = self.parent == torch.arange(self.n_features)
+        return roots
 
     @property
     def parents(self) -> Int[Tensor, " p"]:
         """Features that have children, ascending."""
-        return self.parent[~self.roots].unique()
+        parents: Tensor = self.parent[~self.roots].unique()
+        return parents
 
     def density(self) -> Float[Tensor, " t"]:
         """Share of tokens on which each feature fires."""

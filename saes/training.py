@@ -43,7 +43,7 @@ class TrainConfig(Config):
     dataset: str = "embedded"
     """"embedded", a .txt, .jsonl or .parquet file, a folder of them, or a hub name."""
     hook: str
-    """Where to look, by TransformerLens name, such as blocks.2.hook_resid_post; `interp models M --hooks` lists them."""
+    """Where to look: a TransformerLens name such as blocks.2.hook_resid_post; `interp models M --hooks` lists them."""
     tokens: TokenCount = 2_000_000
     """Tokens to train on (300k, 4M, 1B are understood); shorter data is read again from its start."""
     out: Path = Path("runs/sae")

@@ -45,6 +45,7 @@ def tiny_pretraining(folder: Path, **settings: Any) -> PretrainConfig:
         "batch_tokens": 256,
         "evaluate_every": 4,
         "evaluate_documents": 5,
+        "sample_documents": 10,
         "device": "cpu",
         "recording": {"log_every": 2, "checkpoint_every": 3},
     }

@@ -54,7 +54,8 @@ def harvest_batch(model: Model, batch: TokenBatch, hooks: Sequence[str]) -> Acti
     Raises: NonFiniteError naming the hook if a kept activation is NaN or infinite.
     """
     moved = batch.to(model.device)
-    captured = capture(model, moved.token_ids, hooks, attention_mask=moved.attention_mask, position_ids=position_ids(moved))
+    positions = position_ids(moved)
+    captured = capture(model, moved.token_ids, hooks, attention_mask=moved.attention_mask, position_ids=positions)
     acts = {hook: _finite(hook, x[moved.keep]) for hook, x in captured.items()}
     keep = moved.keep
     return ActivationBatch(acts, moved.token_ids[keep], moved.document[keep], moved.position_ids[keep])

@@ -96,7 +96,7 @@ class StoredActivations:
         self._run = RunFolder.open(folder)
         self.manifest = self._run.manifest()
         if self.manifest.kind != "activations":
-            raise ArtifactError(f"{folder}: holds a run of kind {self.manifest.kind!r}; expected one of `interp collect`")
+            raise ArtifactError(f"{folder}: holds a {self.manifest.kind!r} run; expected one of `interp collect`")
         if self.manifest.status != "finished":
             raise ArtifactError(f"{folder}: collecting was not finished; run `interp collect ... --resume` first")
         held: dict[str, int] = self.manifest.results["hooks"]

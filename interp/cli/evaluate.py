@@ -40,7 +40,13 @@ COUNT = _Count()
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--tokens", default=100_000, show_default=True, type=COUNT, help="Tokens to measure on.")
 @click.option("--dataset", help="Other text than the run's own held-out split.")
-@click.option("--split", type=click.Choice(["heldout", "train", "all"]), default="heldout", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["heldout", "train", "all"]),
+    default="heldout",
+    show_default=True,
+    help="Documents to measure on, by the run's own split.",
+)
 @click.option("--model", "model_name", help="The run's model if it has moved; its content must be the same.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap intervals.")

@@ -1,6 +1,5 @@
 """`interp models`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -40,7 +39,7 @@ def command(
         "context_size": model.context_size,
         "n_parameters": sum(p.numel() for p in model.hf.parameters()),
         "bos": None if model.bos_token_id is None else model.tokenizer.decode([model.bos_token_id]),
-        "folder": str(Path(model.hf.name_or_path)),
+        "folder": str(model.hf.name_or_path),
     }
     if list_hooks:
         facts["hooks"] = {name: point.width for name, point in model.hooks.items()}
@@ -57,7 +56,7 @@ def continue_text(model: Model, prompt: str, *, seed: int, max_tokens: int) -> s
     """Prompt and continuation, sampled at temperature 1."""
     import torch
 
-    ids = model.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"].long()
+    ids = torch.tensor([model.tokenizer(prompt, add_special_tokens=False)["input_ids"]], dtype=torch.int64)
     if model.bos_token_id is not None:
         ids = torch.cat([torch.tensor([[model.bos_token_id]]), ids], dim=1)
     room = model.context_size - ids.shape[1]
@@ -73,5 +72,4 @@ def continue_text(model: Model, prompt: str, *, seed: int, max_tokens: int) -> s
             max_new_tokens=min(max_tokens, room),
             pad_token_id=model.tokenizer.pad_token_id or 0,
         )
-    text: str = model.tokenizer.decode(out[0], skip_special_tokens=True)
-    return text
+    return str(model.tokenizer.decode(out[0], skip_special_tokens=True))

@@ -9,6 +9,7 @@ from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts
 from interp.pretraining.config import PretrainConfig
 from interp.pretraining.training import PretrainFolder, pretrain
+from interp.storage import read_json
 
 _EXAMPLES = """\b
 Examples:
@@ -31,5 +32,13 @@ def command(config_file: Path | None, resume: bool, as_json: bool, **flags: Any)
     """
     config = PretrainConfig.load(config_file, overrides_from(PretrainConfig, flags))
     run = pretrain(config, resume=resume)
-    facts = {"folder": str(run.path), "model": str(PretrainFolder(run).model), **run.manifest().results}
+    evaluation = read_json(run.evaluation_path)
+    facts = {
+        "folder": str(run.path),
+        "model": str(PretrainFolder(run).model),
+        "parameters": run.manifest().results["n_parameters"],
+        "heldout_bits_per_byte": evaluation["bits_per_byte"]["heldout"],
+        "train_bits_per_byte": evaluation["bits_per_byte"]["train"],
+        **{f"{name}_bits_per_byte": value for name, value in evaluation["baselines"].items()},
+    }
     print_facts("Language model", facts, as_json=as_json)

@@ -1,5 +1,6 @@
 """`interp study`: published results repeated, and what a result must beat."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ Examples:
 """
 
 Figures = Mapping[str, Any]
-_TABLE_WIDTH = 140
+_PIPE_WIDTH = 140
 _SHOWN = {
     "parents.precision": "precision",
     "parents.recall": "recall",
@@ -99,12 +100,11 @@ def _print_table(title: str, rows: Mapping[str, Mapping[str, Figures]]) -> None:
     table = Table(title=title, title_justify="left", box=None)
     table.add_column("", no_wrap=True)
     for name in next(iter(rows.values())):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for arm, figures in rows.items():
         table.add_row(arm, *(_spread(found) for found in figures.values()))
-    # A pipe has no width of its own; 80 columns would cut the figures.
-    console = Console(highlight=False)
-    console.print(table, width=max(console.width, _TABLE_WIDTH), crop=False, soft_wrap=True)
+    # A pipe or a file has no width of its own.
+    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
 def _spread(figures: Figures) -> str:

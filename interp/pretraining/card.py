@@ -114,7 +114,7 @@ def _curve(metrics: Path) -> str:
 def _overlaps(manifest: RunManifest, evaluation: Mapping[str, Any]) -> str:
     found = {
         "held-out documents, which it did not write": evaluation["heldout_overlap"],
-        "1,000 samples": evaluation["sample_overlap"],
+        "samples": evaluation["sample_overlap"],
     }
     corpus = manifest.results.get("corpus")
     if corpus is not None:

@@ -66,6 +66,8 @@ class PretrainConfig(Config):
     """Documents of each kind in such a look; the final evaluation takes all held-out ones."""
     peer: str | None = None
     """Folder of another model to score on the same held-out text; environment variables are filled in."""
+    sample_documents: int = Field(1000, ge=10)
+    """Documents sampled from the finished model for its evaluation; the card shows the first ten."""
     corpus_documents: int = Field(0, ge=0)
     """Documents that the finished model writes into corpus.jsonl.gz."""
     seed: int = 0

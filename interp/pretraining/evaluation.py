@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from interp.errors import DataError
 from interp.models import Model, load_model
 from interp.pretraining.config import PretrainConfig
 from interp.pretraining.ngrams import KneserNey
@@ -35,7 +36,7 @@ class Evaluation:
 def evaluate(config: PretrainConfig, texts: SplitTexts, folder: Path) -> Evaluation:
     """Score the model as it stands on disk, so in half-precision weights, computed in float32."""
     model = load_model(str(folder), device=config.device)
-    samples = list(iter_samples(model, 1000, seed=config.seed))
+    samples = list(iter_samples(model, config.sample_documents, seed=config.seed))
     return Evaluation(
         bits_per_byte={
             "heldout": score(model, texts.heldout),
@@ -70,10 +71,23 @@ def _baselines(model: Model, texts: SplitTexts) -> dict[str, float]:
     }
 
 
-def _peer(config: PretrainConfig, heldout: Sequence[str]) -> dict[str, str | float] | None:
+def peer_folder(config: PretrainConfig) -> Path | None:
+    """Where the model to compare with is.
+
+    Raises: DataError if it was named and is not there.
+    """
     if config.peer is None:
         return None
     folder = Path(expand_variables(config.peer))
+    if not folder.is_dir():
+        raise DataError(f"peer: {folder} is no folder; give a folder with a model, or leave peer out")
+    return folder
+
+
+def _peer(config: PretrainConfig, heldout: Sequence[str]) -> dict[str, str | float] | None:
+    folder = peer_folder(config)
+    if folder is None:
+        return None
     # stories260K has seen single line breaks only.
     single = [text.replace("\n\n", "\n") for text in heldout]
     model = load_model(str(folder), device=config.device)

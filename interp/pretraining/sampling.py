@@ -20,12 +20,13 @@ from interp.storage import write_bytes
 BATCH = 64
 
 
-def iter_samples(model: Model, n: int, *, seed: int, max_tokens: int = 1024) -> Iterator[str]:
-    """`n` documents from BOS until the model ends them; one cut at `max_tokens` keeps what it has.
+def iter_samples(model: Model, n: int, *, seed: int, n_contexts: int = 4) -> Iterator[str]:
+    """`n` documents from BOS until the model ends them; one cut at `n_contexts` contexts keeps what it has.
 
     Batch number i of 64 has a generator of its own, seeded with seed x 1,000,000 + i. Past the context size a document
     goes on from its last half context. Documents that end at once are left out and not replaced.
     """
+    max_tokens = n_contexts * model.context_size
     for index, first in enumerate(range(0, n, BATCH)):
         generator = torch.Generator(model.device).manual_seed(seed * 1_000_000 + index)
         rows = sample_token_ids(model, min(BATCH, n - first), generator=generator, max_tokens=max_tokens)

@@ -19,7 +19,7 @@ from interp.loop import StepDone, fit
 from interp.models import load_model, resolve_device
 from interp.pretraining.card import model_card
 from interp.pretraining.config import PretrainConfig
-from interp.pretraining.evaluation import evaluate
+from interp.pretraining.evaluation import evaluate, peer_folder
 from interp.pretraining.overlap import verbatim_overlap
 from interp.pretraining.rows import DocumentRows
 from interp.pretraining.sampling import iter_samples, write_corpus
@@ -40,6 +40,7 @@ _FREE_ON_RESUME = (
     "evaluate_every",
     "evaluate_documents",
     "peer",
+    "sample_documents",
     "corpus_documents",
     "recording.log_every",
     "recording.checkpoint_every",
@@ -78,6 +79,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> RunFolder:
     goes_on = resume and run.manifest_path.exists()
     if goes_on:
         run.check_same_config(config, may_differ=_FREE_ON_RESUME)
+    peer_folder(config)  # An error now rather than after an hour of training.
     texts = read_texts(config)
     if goes_on:
         _check_same_text(run, texts)

@@ -54,10 +54,8 @@ def test_arrays_agree_with_the_definition(order: int):
     documents = random_documents()
     model = KneserNey(documents, order=order, vocab_size=V, discounts=D)
     plain = Definition(documents, order)
-    queries = random_documents(20, seed=1) + [[0, 5, 1, 5, 5, 2, 0]]
-    expected = [
-        plain.probability(tuple(q[max(0, i - order + 1) : i]), q[i]) for q in queries for i in range(1, len(q))
-    ]
+    queries = [*random_documents(20, seed=1), [0, 5, 1, 5, 5, 2, 0]]
+    expected = [plain.probability(tuple(q[max(0, i - order + 1) : i]), q[i]) for q in queries for i in range(1, len(q))]
     np.testing.assert_allclose(model.probabilities(queries), expected, rtol=1e-12)
     assert model.nats(queries) == pytest.approx(-sum(map(math.log, expected)))
 

@@ -23,7 +23,8 @@ def _tokens_of(batches):
     """Kept tokens of a pass by document and place, whatever rows they stood in."""
     found = {}
     for batch in batches:
-        for document, token in zip(batch.document[batch.keep].tolist(), batch.token_ids[batch.keep].tolist(), strict=True):
+        kept = batch.document[batch.keep].tolist(), batch.token_ids[batch.keep].tolist()
+        for document, token in zip(*kept, strict=True):
             found.setdefault(document, []).append(token)
     return {document: sorted(tokens) for document, tokens in found.items()}
 

@@ -49,9 +49,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "folder"
-    with pytest.raises(RuntimeError), storage.new_folder(path) as temporary:
-        (temporary / "half").write_text("x")
-        raise RuntimeError
+
+    def break_off():
+        with storage.new_folder(path) as temporary:
+            (temporary / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
     assert list(tmp_path.iterdir()) == []
     with storage.new_folder(path) as temporary:
         (temporary / "whole").write_text("x")

@@ -143,9 +143,9 @@ def test_hooks_that_are_not_there_are_told(source, tmp_path):
 
 
 def test_nan_activations_stop_with_the_hook_named(source):
-    with edit(source._model, {"blocks.0.hook_mlp_out": lambda x: x * float("nan")}):
-        with pytest.raises(NonFiniteError, match=r"blocks\.0\.hook_resid_post"):
-            next(iter(source.iter_from({})))
+    broken = edit(source._model, {"blocks.0.hook_mlp_out": lambda x: x * float("nan")})
+    with broken, pytest.raises(NonFiniteError, match=r"blocks\.0\.hook_resid_post"):
+        next(iter(source.iter_from({})))
 
 
 def test_memory_does_not_grow_with_tokens(source):

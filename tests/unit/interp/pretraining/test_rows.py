@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
@@ -15,9 +16,7 @@ def numbered_documents() -> list[list[int]]:
 
 
 def rows(seed: int = 0, batch_tokens: int = 24) -> DocumentRows:
-    return DocumentRows(
-        numbered_documents(), context_size=8, batch_tokens=batch_tokens, pad_token_id=PAD, seed=seed
-    )
+    return DocumentRows(numbered_documents(), context_size=8, batch_tokens=batch_tokens, pad_token_id=PAD, seed=seed)
 
 
 def one_pass(source: DocumentRows) -> list:
@@ -33,7 +32,7 @@ def test_every_token_is_predicted_once_in_a_pass():
 
 
 def test_each_target_is_the_token_that_follows_in_its_document():
-    following = {pair for document in numbered_documents() for pair in zip(document, document[1:], strict=False)}
+    following = {pair for document in numbered_documents() for pair in pairwise(document)}
     for batch in one_pass(rows()):
         asked = batch.targets != NO_TARGET
         pairs = zip(batch.token_ids[asked].tolist(), batch.targets[asked].tolist(), strict=True)
