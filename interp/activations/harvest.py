@@ -54,8 +54,8 @@ def harvest_batch(model: Model, batch: TokenBatch, hooks: Sequence[str]) -> Acti
     Raises: NonFiniteError naming the hook if a kept activation is NaN or infinite.
     """
     moved = batch.to(model.device)
-    positions = position_ids(moved)
-    captured = capture(model, moved.token_ids, hooks, attention_mask=moved.attention_mask, position_ids=positions)
+    # No mask: padding stands on the right, where a causal model's kept tokens cannot see it, and a mask slows attention.
+    captured = capture(model, moved.token_ids, hooks, position_ids=position_ids(moved))
     acts = {hook: _finite(hook, x[moved.keep]) for hook, x in captured.items()}
     keep = moved.keep
     return ActivationBatch(acts, moved.token_ids[keep], moved.document[keep], moved.position_ids[keep])

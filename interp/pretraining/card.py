@@ -15,9 +15,9 @@ _BASELINES = {
 }
 
 _LICENCE = """\
-The weights, the tokenizer and the sampled corpus were made by this repository's recipe and are offered under its MIT
-licence. They were learned from text under the licence named above; CDLA-Sharing-1.0 puts no restriction on the results
-of computing on the data (section 3.5), and the text itself is not redistributed."""
+The weights, the tokenizer and the corpus that the model wrote were made by this repository's recipe and are offered
+under its licence (MIT). The text they were learned from has the licence named under Data and is not part of the
+repository."""
 
 
 def model_card(config: PretrainConfig, manifest: RunManifest, evaluation: Mapping[str, Any], metrics: Path) -> str:

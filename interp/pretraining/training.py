@@ -31,12 +31,11 @@ from interp.recording import MetricsFile, Row, record
 from interp.runs import RunFolder, RunManifest
 from interp.storage import new_folder, read_json, told, write_json, write_text
 
-# May differ between a run and its continuation: none of them changes what is computed. `tokens` has a rule of its own.
+# May differ between a run and its continuation: none of them changes what is computed.
 _FREE_ON_RESUME = (
     "dataset",
     "data_note",
     "out",
-    "tokens",
     "evaluate_every",
     "evaluate_documents",
     "peer",
@@ -78,7 +77,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> RunFolder:
     run = RunFolder(config.out)
     goes_on = resume and run.manifest_path.exists()
     if goes_on:
-        run.check_same_config(config, may_differ=_FREE_ON_RESUME)
+        length = () if PretrainFolder(run).model.exists() else ("tokens",)
+        run.check_same_config(config, may_differ=(*_FREE_ON_RESUME, *length))
     peer_folder(config)  # An error now rather than after an hour of training.
     texts = read_texts(config)
     if goes_on:

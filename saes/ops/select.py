@@ -35,7 +35,7 @@ class Selection:
 
 def select_per_token(pre: Preactivations, k: int) -> Selection:
     """The k largest positive pre-activations of every token."""
-    code = _candidates(pre, lambda chunk: _bound_per_row(chunk, k))
+    code = _candidates(pre, lambda _, maxima: _bound_per_row(maxima, k))
     counts = code.row_offsets.diff()
     widest = int(counts.max()) if counts.numel() else 0
     if widest <= k:
@@ -67,7 +67,7 @@ def select_per_batch(pre: Preactivations, k: int) -> Selection:
 def select_above(pre: Preactivations, threshold: Float[Tensor, ""]) -> Selection:
     """All positive pre-activations strictly above the threshold, as a JumpReLU takes them."""
     bound = _next_above(threshold.clamp(min=0)).to(pre.centred.dtype).reshape(1, 1)
-    return Selection(_candidates(pre, lambda _: bound), 0)
+    return Selection(_candidates(pre, lambda *_: bound), 0)
 
 
 def largest(values: Float[Tensor, "r m"], k: int) -> Bool[Tensor, "r m"]:
@@ -81,13 +81,15 @@ def largest(values: Float[Tensor, "r m"], k: int) -> Bool[Tensor, "r m"]:
     return (above | (equal & (equal.cumsum(1) <= room))) & positive
 
 
-def _bound_per_row(chunk: Float[Tensor, "c f"], k: int) -> Bound:
-    """The k-th largest group maximum: at least k entries of the row reach it."""
-    maxima = _grouped(chunk).amax(1)
+def _bound_per_row(maxima: Float[Tensor, "c g"], k: int) -> Bound:
+    """The k-th largest maximum of disjoint groups: at least k entries of the row reach it."""
+    # Merging groups while many more than k remain loosens the bound little and halves the cost of topk.
+    while maxima.shape[1] >= 16 * k and maxima.shape[1] % 2 == 0:
+        maxima = maxima.unflatten(1, (2, -1)).amax(1)
+    least = _least_positive(maxima)
     if maxima.shape[1] <= k:
-        return _least_positive(chunk).reshape(1, 1)
-    kth = maxima.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
-    return torch.maximum(kth, _least_positive(chunk))
+        return least.reshape(1, 1)
+    return torch.maximum(maxima.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True), least)
 
 
 class _SampledBound:
@@ -98,7 +100,7 @@ class _SampledBound:
         self.takes_all = share >= 1
         self.value: Bound | None = None
 
-    def __call__(self, chunk: Float[Tensor, "c f"]) -> Bound:
+    def __call__(self, chunk: Float[Tensor, "c f"], _: Tensor) -> Bound:
         if self.value is None:
             self.value = self._estimate(chunk)
         return self.value
@@ -114,14 +116,14 @@ class _SampledBound:
         return torch.maximum(sample.topk(rank, sorted=False).values.amin(), least)
 
 
-def _candidates(pre: Preactivations, bound_of: Callable[[Tensor], Bound]) -> Code:
-    """All entries that reach their chunk's bound, as a code."""
+def _candidates(pre: Preactivations, bound_of: Callable[[Tensor, Tensor], Bound]) -> Code:
+    """All entries that reach the bound of their chunk, which is found from it and its group maxima, as a code."""
     n_rows, d_sae, n_chunks = pre.centred.shape[0], pre.weight.shape[0], pre.n_chunks
     # 32-bit keys sort ten times faster.
     key_dtype = torch.int32 if n_rows * d_sae < 2**31 else torch.int64
     keys, values = [], []
     for offset, chunk in pre:
-        rows, features, reached = _reaching(chunk, bound_of(chunk))
+        rows, features, reached = _reaching(chunk, bound_of)
         keys.append(((rows * n_chunks + offset) * d_sae + features).to(key_dtype))
         values.append(reached)
     sorted_keys, order = torch.cat(keys).sort()
@@ -130,20 +132,19 @@ def _candidates(pre: Preactivations, bound_of: Callable[[Tensor], Bound]) -> Cod
     return Code(torch.cat(values)[order], position % d_sae, offsets_of(counts), d_sae)
 
 
-def _reaching(chunk: Float[Tensor, "c f"], bound: Bound) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Tensor]:
+def _reaching(
+    chunk: Float[Tensor, "c f"], bound_of: Callable[[Tensor, Tensor], Bound]
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, " n"]]:
     """Row, feature and value of the entries that reach the bound; groups below it are not looked into."""
-    grouped = _grouped(chunk)
-    n_groups = grouped.shape[2]
-    rows, groups = (grouped.amax(1) >= bound).nonzero(as_tuple=True)
+    # Groups of strided features, since a maximum over the middle axis is vectorised.
+    size = math.gcd(chunk.shape[1], GROUP)
+    grouped = chunk.unflatten(1, (size, -1))
+    maxima = grouped.amax(1)
+    bound = bound_of(chunk, maxima)
+    rows, groups = (maxima >= bound).nonzero(as_tuple=True)
     members = grouped[rows, :, groups]
     hit, member = (members >= bound.expand(chunk.shape[0], 1)[rows]).nonzero(as_tuple=True)
-    return rows[hit], member * n_groups + groups[hit], members[hit, member]
-
-
-def _grouped(chunk: Float[Tensor, "c f"]) -> Float[Tensor, "c m g"]:
-    """Groups of strided features, since a maximum over the middle axis is vectorised."""
-    size = math.gcd(chunk.shape[1], GROUP)
-    return chunk.view(chunk.shape[0], size, chunk.shape[1] // size)
+    return rows[hit], member * maxima.shape[1] + groups[hit], members[hit, member]
 
 
 def _kept(code: Code, keep: Bool[Tensor, " n"]) -> Code:

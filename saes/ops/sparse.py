@@ -62,7 +62,7 @@ def combine(
 ) -> Float[Tensor, "s d"]:
     """For each segment the sum of scale · matrix[index] over its entries. Carries no gradient."""
     # Detached, since embedding_bag prepares for a backward pass of its own otherwise.
-    matrix = matrix.detach()
+    matrix, scale = matrix.detach(), scale.detach()
     return embedding_bag(index, matrix, offsets, mode="sum", per_sample_weights=scale, include_last_offset=True)
 
 
