@@ -1,6 +1,6 @@
 """Tokens per second of the training step, ours and the peers', on identical data, weights and sizes.
 
-usage: python benchmarks/sae_step.py [--quick] [--threads N] [--device cpu] [--arms topk,batch_topk,matryoshka,...]
+usage: python benchmarks/sae_step.py [--quick] [--threads N] [--clock cpu] [--device cpu] [--arms topk,matryoshka,...]
 
 Each library runs in its own process; they take turns, one idle while another works; figures are medians over all
 timed steps. The last line of standard output is one JSON object, everything else goes to standard error.
@@ -74,7 +74,7 @@ def worker(library: str, folder: Path, settings: Mapping[str, Any], options: arg
     """Start a library on a task and end it afterwards."""
     python = sys.executable if library == "ours" else str(peer_python())
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "PYTHONPATH": str(HERE.parent)}
-    arguments = [library, str(folder), json.dumps(dict(settings)), str(options.threads), options.device]
+    arguments = [library, str(folder), json.dumps(dict(settings)), str(options.threads), options.device, options.clock]
     process = subprocess.Popen(
         [python, str(HERE / "step_worker.py"), *arguments],
         stdin=subprocess.PIPE,
@@ -212,6 +212,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps, two peer settings")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each library")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for busy machines"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--arms", default=",".join(ARMS), help="comma-separated subset of the arms")
     parser.add_argument("--no-bfloat16", action="store_true", help="leave out the bfloat16 arm")
@@ -222,7 +225,7 @@ def main() -> None:
         results["matryoshka"]["share_of_batch_topk"] = round(pair[0] / pair[1], 3)
     if not options.no_bfloat16:
         results["bfloat16_encoder"] = bfloat16_arm(options)
-    print(json.dumps({**results, "threads": options.threads, "device": options.device}))
+    print(json.dumps({**results, "threads": options.threads, "device": options.device, "clock": options.clock}))
 
 
 main()

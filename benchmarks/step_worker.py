@@ -1,6 +1,6 @@
 """One library in a process of its own: waits for a line, trains that many steps, answers with seconds and losses.
 
-usage: step_worker.py LIBRARY TASK_FOLDER SETTINGS_JSON N_THREADS DEVICE
+usage: step_worker.py LIBRARY TASK_FOLDER SETTINGS_JSON N_THREADS DEVICE CLOCK
 """
 
 import importlib
@@ -15,7 +15,8 @@ from step_task import read_task
 
 def main() -> None:
     """Serve until standard input ends."""
-    library, folder, settings, threads, device = sys.argv[1:6]
+    library, folder, settings, threads, device, clock_name = sys.argv[1:7]
+    clock = time.process_time if clock_name == "cpu" else time.perf_counter
     torch.set_num_threads(int(threads))
     task, tensors = read_task(Path(folder))
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -28,12 +29,12 @@ def main() -> None:
         request = json.loads(line)
         answer: dict[str, object] = {"seconds": [], "terms": []}
         if request.get("floor"):
-            answer["seconds"] = module.floor_seconds(task, tensors)
+            answer["seconds"] = module.floor_seconds(task, tensors, clock)
         for _ in range(request.get("steps", 0)):
             x = tensors[f"batch_{done % task.n_batches}"]
-            begun = time.perf_counter()
+            begun = clock()
             terms = step(x)
-            answer["seconds"].append(time.perf_counter() - begun)
+            answer["seconds"].append(clock() - begun)
             answer["terms"].append(terms)
             done += 1
         print(json.dumps({**answer, "counts": counts()}), file=answers, flush=True)

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,8 +76,6 @@ def test_a_run_that_was_only_begun_is_told_as_not_measured(tmp_path):
 
 
 def test_null_arms_name_themselves(run):
-    from dataclasses import replace
-
     arm = replace(run, config=run.config | {"freeze_decoder": True, "randomise_model": 4})
     notes = summary(arm, sample_seed=0, figures=[])["subject"]["notes"]
     assert len(notes) == 2
