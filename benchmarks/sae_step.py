@@ -111,7 +111,7 @@ def measure(arm: str, options: argparse.Namespace) -> dict[str, Any]:
     """One arm: all libraries in turn."""
     dead = arm.endswith("_dead")
     task = Task(architecture=arm.removesuffix("_dead"), dead_share=0.1 if dead else 0.0)
-    rounds, steps = (3, 3) if options.quick else (8, 6)
+    rounds, steps = (3, 2) if options.quick else (8, 6)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_task(folder, task)

@@ -31,11 +31,11 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
         lr=task.lr,
         warmup_steps=0,
         auxk_alpha=task.aux_coefficient,
-        device=str(tensors["weight"].device),
+        device=str(tensors["decoder"].device),
         **options,
     )
     trainer.dead_feature_threshold = 10**12
-    trainer.num_tokens_since_fired[tensors["bias"] < 0] = 10**13
+    trainer.num_tokens_since_fired[tensors["dead"]] = 10**13
     count = 0
 
     def step(x: Tensor) -> dict[str, float]:
@@ -52,13 +52,13 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 
 @torch.no_grad()
 def _fill(ae: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    weight = tensors["weight"]
+    encoder, decoder = tensors["encoder"], tensors["decoder"]
     if hasattr(ae, "W_enc"):
-        ae.W_enc.copy_(weight.t())
-        ae.W_dec.copy_(weight)
-        ae.b_enc.copy_(tensors["bias"])
+        ae.W_enc.copy_(encoder.t())
+        ae.W_dec.copy_(decoder)
+        ae.b_enc.zero_()
     else:
-        ae.encoder.weight.copy_(weight)
-        ae.decoder.weight.copy_(weight.t())
-        ae.encoder.bias.copy_(tensors["bias"])
+        ae.encoder.weight.copy_(encoder)
+        ae.decoder.weight.copy_(decoder.t())
+        ae.encoder.bias.zero_()
     ae.b_dec.zero_()

@@ -21,13 +21,12 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
     n_prefixes = len(task.widths) if task.architecture == "matryoshka" else 1
     options = {"aux_coefficient": task.aux_coefficient / n_prefixes, **settings}
     config = SAEConfig(architecture=task.architecture, d_sae=task.f, k=task.k, prefixes=task.widths, **options)
-    device = tensors["weight"].device
+    device = tensors["decoder"].device
     sae = create_sae(config, task.d, hooks_in=("x",), token_budget=task.b * 10**6, device=device)
     with torch.no_grad():
-        sae.W_enc.copy_(tensors["weight"])
-        sae.W_dec.copy_(tensors["weight"])
-        sae.b_enc.copy_(tensors["bias"])
-        sae.tokens_since_fired[tensors["bias"] < 0] = 10**12
+        sae.W_enc.copy_(tensors["encoder"])
+        sae.W_dec.copy_(tensors["decoder"])
+        sae.tokens_since_fired[tensors["dead"]] = 10**12
     optimiser = make_optimiser(sae, task.lr)
     nothing = torch.zeros(task.b, dtype=torch.int64, device=device)
 
@@ -47,7 +46,7 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 
 def floor_seconds(task: Task, tensors: Mapping[str, Tensor], clock: Callable[[], float], n: int = 5) -> list[float]:
     """What no step can do without: the encoder's matrix product and one optimiser pass."""
-    weight, x = tensors["weight"], tensors["batch_0"]
+    weight, x = tensors["decoder"], tensors["batch_0"]
     out = torch.empty(task.b, task.f, device=x.device)
     parameters = [torch.nn.Parameter(weight.clone()) for _ in range(2)]
     for parameter in parameters:

@@ -25,7 +25,7 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
     """A function that trains on one batch, and one that gives the final counts."""
     options = dict(settings)
     autocast, compiled = options.pop("autocast", False), options.pop("compile", False)
-    device = str(tensors["weight"].device)
+    device = str(tensors["decoder"].device)
     config_kind, kind = KINDS[task.architecture]
     if task.architecture == "matryoshka":
         options["matryoshka_widths"] = list(task.widths)
@@ -41,9 +41,9 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
     )
     sae = kind(config)
     with torch.no_grad():
-        sae.W_enc.copy_(tensors["weight"].t())
-        sae.W_dec.copy_(tensors["weight"])
-        sae.b_enc.copy_(tensors["bias"])
+        sae.W_enc.copy_(tensors["encoder"].t())
+        sae.W_dec.copy_(tensors["decoder"])
+        sae.b_enc.zero_()
         sae.b_dec.zero_()
     if compiled:
         sae.training_forward_pass = torch.compile(sae.training_forward_pass)
@@ -58,7 +58,7 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
         logger=LoggingConfig(log_to_wandb=False),
     )
     trainer = SAETrainer(cfg=trainer_config, sae=sae, data_provider=iter(()))
-    trainer.n_forward_passes_since_fired[tensors["bias"] < 0] = 10**9
+    trainer.n_forward_passes_since_fired[tensors["dead"]] = 10**9
 
     def step(x: Tensor) -> dict[str, float]:
         output = trainer.step(x)

@@ -39,10 +39,11 @@ def write_task(folder: Path, task: Task) -> None:
         norms = (0.3 * torch.randn(task.b, 1, generator=generator)).exp()
         tensors[f"batch_{index}"] = (acts @ atoms) * norms + 0.1 * torch.randn(task.b, task.d, generator=generator)
     weight = torch.nn.functional.normalize(torch.randn(task.f, task.d, generator=generator), dim=1)
-    bias = torch.zeros(task.f)
-    # Far below every threshold: these features do not fire until the dead-feature loss lifts them.
-    bias[torch.randperm(task.f, generator=generator)[: round(task.dead_share * task.f)]] = -2.0 * task.d**0.5
-    save_file({**tensors, "weight": weight, "bias": bias}, folder / "tensors.safetensors")
+    dead = torch.zeros(task.f, dtype=torch.bool)
+    dead[torch.randperm(task.f, generator=generator)[: round(task.dead_share * task.f)]] = True
+    # Faint features: half of their pre-activations are positive, none is ever among the k largest.
+    encoder = weight * torch.where(dead, 0.02, 1.0)[:, None]
+    save_file({**tensors, "encoder": encoder, "decoder": weight, "dead": dead}, folder / "tensors.safetensors")
     (folder / "task.json").write_text(json.dumps(asdict(task)))
 
 

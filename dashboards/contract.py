@@ -7,6 +7,7 @@ CONTRACT_VERSION. Tokens are ids throughout; their texts stand in `vocabulary` a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dashboards.feature_contract import feature_facts
@@ -78,7 +79,7 @@ def subject(run: RunRecord) -> Json:
     architecture = settings.get("architecture")
     width = run.statistics.d_sae if run.statistics is not None else settings.get("d_sae")
     return {
-        "model": run.manifest.model.get("name") or run.config.get("model"),
+        "model": _model_name(run),
         "hook": run.manifest.model.get("hook") or run.config.get("hook"),
         "architecture": ARCHITECTURES.get(str(architecture), architecture),
         "d_sae": width,
@@ -86,6 +87,12 @@ def subject(run: RunRecord) -> Json:
         "n_training_tokens": max((row.get("n_tokens", 0) for row in run.metrics), default=None),
         "notes": _null_arm_notes(run.config),
     }
+
+
+def _model_name(run: RunRecord) -> str | None:
+    """Hub name, or the last part of a folder; the whole path stands in the provenance."""
+    name = run.manifest.model.get("name") or run.config.get("model")
+    return Path(name).name if name and Path(name).is_absolute() else name
 
 
 def _null_arm_notes(config: Mapping[str, Any]) -> list[str]:
@@ -125,7 +132,7 @@ def _quality(evaluation: Json | None) -> Json | None:
 def _sink_measure(evaluation: Json) -> list[Measure]:
     """EV without high-norm tokens, which can carry most of the variance on their own."""
     n_sinks = look_up(evaluation, "sinks.n_sinks")
-    if n_sinks is None:
+    if not n_sinks:
         return []
     meaning = f"tokens above {look_up(evaluation, 'sinks.ratio')} times the median norm left out"
     label = f"EV without {n_sinks:,} high-norm tokens"

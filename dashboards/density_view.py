@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 
 from dashboards.theme import LIGHT, Theme, level_colours, template
 
-BINS_PER_DECADE = 6
+N_BINS = 30
+FEWEST_PER_DECADE, MOST_PER_DECADE = 6, 20
 DENSE_ABOVE = 0.1
 
 
@@ -29,7 +30,8 @@ def density_figure(
     for name, colour in zip(names, level_colours(len(names), theme), strict=True):
         counts = np.histogram(density[alive & (levels == name)], bins=edges)[0]
         figure.add_trace(_bars(centres, edges, counts, f"level {name}" if len(names) > 1 else "features", colour))
-    figure.update_xaxes(type="log", title_text="share of tokens (log)", tickformat="~%", dtick=1)
+    ticks = 1 if edges[-1] / edges[0] > 1000 else "D2"
+    figure.update_xaxes(type="log", title_text="share of tokens (log)", tickformat="~%", dtick=ticks)
     figure.update_yaxes(title_text="features")
     figure.update_layout(showlegend=len(names) > 1, legend_traceorder="normal")
     return _mark_extremes(figure, density, edges, theme)
@@ -44,12 +46,14 @@ def _bars(centres: np.ndarray, edges: np.ndarray, counts: np.ndarray, name: str,
 
 
 def _log_edges(positive: np.ndarray) -> np.ndarray:
+    """About thirty bins over the decades that densities span."""
     if positive.size == 0:
         return np.array([1e-6, 1.0])
-    low = np.floor(np.log10(positive.min()) * BINS_PER_DECADE)
-    high = np.ceil(np.log10(positive.max()) * BINS_PER_DECADE)
-    steps = np.arange(low, max(high, low + 1) + 1)
-    edges = 10.0 ** (steps / BINS_PER_DECADE)
+    decades = max(float(np.log10(positive.max() / positive.min())), 0.1)
+    per_decade = int(np.clip(N_BINS / decades, FEWEST_PER_DECADE, MOST_PER_DECADE))
+    low = np.floor(np.log10(positive.min()) * per_decade)
+    high = np.ceil(np.log10(positive.max()) * per_decade)
+    edges = 10.0 ** (np.arange(low, max(high, low + 1) + 1) / per_decade)
     # Rounding in the powers must not push the extreme values out of the range.
     edges[0], edges[-1] = min(edges[0], positive.min()), max(edges[-1], positive.max())
     return np.asarray(edges)

@@ -53,7 +53,9 @@ def provenance(run: RunRecord) -> list[dict[str, Any]]:
         "status": manifest.status, "created (UTC)": manifest.created_utc, "seed": manifest.seed,
         "commit": manifest.commit or UNKNOWN,
     }  # fmt: skip
-    measured: dict[str, Any] = {key: evaluation[key] for key in ("model_hash", "data", "mask_policy") if key in evaluation}
+    measured: dict[str, Any] = {
+        key: evaluation[key] for key in ("model_hash", "data", "mask_policy") if key in evaluation
+    }
     groups: dict[str, Mapping[str, Any]] = {
         "Run": about,
         "Model": manifest.model,

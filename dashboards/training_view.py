@@ -10,6 +10,8 @@ from dashboards.theme import LIGHT, Theme, end_labels, level_colours, template
 
 Rows = Sequence[Mapping[str, float]]
 PREFIX_KEY = "loss_prefix_"
+LOG_FROM = 5
+"""A loss that falls by less than this factor is easier to read on a linear axis."""
 Series = tuple[list[float], list[float], list[float]]
 
 
@@ -36,7 +38,8 @@ def l0_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
 def dead_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
     """Features that have not fired for long enough to count as dead."""
     figure = _lines(rows, ["dead"], ["dead"], [theme.down], theme, title="dead features")
-    return figure.update_yaxes(rangemode="tozero")
+    most = max((row["dead"] for row in rows if "dead" in row), default=0)
+    return figure.update_yaxes(range=[0, max(10, 1.05 * most)])
 
 
 def schedule_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
@@ -86,7 +89,7 @@ def _lines(
 ) -> go.Figure:
     series = [_series(rows, key) for key in keys]
     values = [value for _, y, _ in series for value in y]
-    log = log and bool(values) and min(values) > 0
+    log = log and bool(values) and max(values) > LOG_FROM * min(values) > 0
     figure = go.Figure(layout={"template": template(theme)})
     for (x, y, steps), label, colour in zip(series, labels, colours, strict=True):
         figure.add_trace(_line(x, y, steps, label, colour))

@@ -9,7 +9,7 @@ const effect = (value) => (value > 0 ? "+" : "") + number(value);
 export function effectLists(feature, vocabulary) {
   const strongest = Math.max(...[...feature.raised, ...feature.lowered].map(([, value]) => Math.abs(value)), 1e-9);
   return [
-    effectList("Fires on", "neutral", feature.fires_on, 1, share, vocabulary, "share of its firings"),
+    effectList("Fires on", "neutral", feature.fires_on, feature.fires_on[0]?.[1], share, vocabulary, "share of its firings"),
     effectList("Raises", "up", feature.raised, strongest, effect, vocabulary, "logits per unit, direct path"),
     effectList("Lowers", "down", feature.lowered, strongest, effect, vocabulary, "logits per unit, direct path"),
   ];
