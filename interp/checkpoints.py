@@ -57,7 +57,7 @@ def take_state(
 
 
 def restore_state(
-    state: TrainState, task: torch.nn.Module, optimiser: torch.optim.Optimizer, batches: BatchSource
+    state: TrainState, task: Trainable, optimiser: torch.optim.Optimizer, batches: BatchSource
 ) -> None:
     """Put a state back into a freshly built task, optimiser and batch source.
 

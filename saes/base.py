@@ -34,14 +34,15 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
-    """What one batch gave: weighed prefix errors, the error of the whole dictionary, the dead features' loss.
+    """What one batch gave: weighed prefix errors, each error apart (detached), the dead features' loss.
 
+    Shapes: errors (g + 1,), of the bias alone, then of each prefix.
     Units: squared error summed over d, mean over tokens, of scaled activations.
     """
 
     selection: Selection
     loss: Float[Tensor, ""]
-    error: Float[Tensor, ""]
+    errors: Float[Tensor, " g_plus_1"]
     aux: Float[Tensor, ""] | None
 
 
@@ -163,14 +164,21 @@ class SAE(nn.Module, ABC):
         # The variants say how prefixes are weighed: without prefixes there is nothing to choose.
         variant: LossVariant = self.config.loss_variant if self.config.architecture == "matryoshka" else "sum"
         result = self.reconstruct(centred, widths, prefix_weights(variant, len(widths)))
-        loss, terms = result.loss, {"mse": result.error}
+        loss, terms = result.loss, {"mse": result.errors[-1]}
+        if len(widths) > 1 and self.config.prefix_sampling == "fixed":
+            terms |= {f"loss_prefix_{width}": error for width, error in zip(widths, result.errors[1:], strict=True)}
         if result.aux is not None:
             loss = loss + aux_weight(variant, len(widths), self.config.aux_coefficient) * result.aux
             terms["aux"] = result.aux.detach()
-        return self.report(loss, terms, result.selection, centred.shape[0])
+        return self.report(loss, terms, selection=result.selection, centred=centred)
 
-    def report(self, loss: Tensor, terms: dict[str, Tensor], selection: Selection, n_tokens: int) -> StepReport:
-        """The step's report with the terms that all architectures share."""
+    def report(self, loss: Tensor, terms: dict[str, Tensor], *, selection: Selection, centred: Tensor) -> StepReport:
+        """The step's report with the terms that all architectures share.
+
+        Explained variance is about the batch's mean, near enough for a curve; saes.evaluation has the real one.
+        """
+        n_tokens = centred.shape[0]
+        terms["explained_variance"] = 1 - terms["mse"] / centred.detach().var(0, correction=0).sum()
         l0 = selection.code.values.shape[0] / max(n_tokens, 1)
         counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(selection.fallbacks)}
         return StepReport(
@@ -190,12 +198,12 @@ class SAE(nn.Module, ABC):
             errors, residual = dense_prefix_losses(shifted, acts, w.decoder, widths)
             loss = (errors * errors.new_tensor(term_weights)).sum()
             rows = w.encoder[dead], w.bias[dead], w.decoder[dead]
-            return Reconstruction(selection, loss, errors[-1].detach(), self._aux(centred, residual.detach(), *rows))
+            return Reconstruction(selection, loss, errors.detach(), self._aux(centred, residual.detach(), *rows))
         pattern = Pattern.of(code)
         values, enc, bias = encode_values(centred, self.b_dec, w.encoder, w.bias, code.values, pattern, dead)
         sparse = prefix_losses(centred, self.b_dec, values, w.decoder, pattern, widths, term_weights, dead)
         aux = self._aux(centred, sparse.residual, enc, bias, sparse.extra_rows)
-        return Reconstruction(selection, sparse.loss, sparse.errors[-1], aux)
+        return Reconstruction(selection, sparse.loss, sparse.errors, aux)
 
     def dead_features(self) -> Int[Tensor, " m"]:
         """Features that have not fired for the configured share of the token budget."""

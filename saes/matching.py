@@ -37,7 +37,10 @@ class Detection:
 
 
 def match_by_cosine(truth: Float[Tensor, "t d"], decoder: Float[Tensor, "f d"]) -> Matching:
-    """One latent for each true feature, such that the sum of cosines is as large as possible.
+    """One latent for each true feature, such that the sum of positive cosines is as large as possible.
+
+    A latent that points away is no worse than one that is unrelated; else a feature that was found could lose its
+    latent to one that was not, only because what is left over for that one happens to point away.
 
     Raises: ShapeError if there are fewer latents than true features.
     Source: Kuhn 1955 (Hungarian method).
@@ -48,7 +51,9 @@ def match_by_cosine(truth: Float[Tensor, "t d"], decoder: Float[Tensor, "f d"]) 
         )
     unit = torch.nn.functional.normalize
     cosine = (unit(truth.double()) @ unit(decoder.double()).t()).cpu()
-    rows, columns = linear_sum_assignment(cosine.numpy(), maximize=True)
+    # Scaled down, not cut off: between two that point away the nearer one is taken.
+    worth = torch.where(cosine > 0, cosine, 1e-3 * cosine)
+    rows, columns = linear_sum_assignment(worth.numpy(), maximize=True)
     latent = torch.as_tensor(columns)
     return Matching(latent, cosine[torch.as_tensor(rows), latent])
 

@@ -45,7 +45,7 @@ class StandardSAE(SAE):
         loss = errors[-1] + self.l1 * penalty
         selection = Selection(Code.from_dense(acts.detach()), 0)
         terms = {"mse": errors[-1].detach(), "penalty": penalty.detach(), "l1": self.l1.clone()}
-        return self.report(loss, terms, selection, centred.shape[0])
+        return self.report(loss, terms, selection=selection, centred=centred)
 
     @torch.no_grad()
     def advance(self, report: StepReport) -> None:

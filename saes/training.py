@@ -4,28 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field, model_validator
 
 from interp.activations.blocks import ShuffleConfig, ShuffledActivations
 from interp.activations.harvest import ActivationSource, Harvest
 from interp.activations.store import StoredActivations
-from interp.checkpoints import (
-    TrainState,
-    latest_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    restore_state,
-    save_checkpoint,
-    take_state,
-)
+from interp.checkpoints import latest_checkpoint, list_checkpoints, load_checkpoint
 from interp.config import Config
 from interp.counts import TokenCount
 from interp.datasets import DataConfig, open_stream
 from interp.errors import ArtifactError, ConfigError
-from interp.loop import Schedule, StepDone, fit
+from interp.fitting import fit_in_folder
+from interp.loop import Schedule, StepDone
 from interp.models import load_model, resolve_device
-from interp.recording import MetricsFile, Recording, Row, record
+from interp.recording import Recording, Row
 from interp.runs import RunFolder, RunManifest
 from saes.architectures import create_sae
 from saes.base import SAE
@@ -121,13 +113,26 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
         batches.peek(1)
         run = RunFolder.begin(config.out, config, manifest)
     checkpoint = _checkpoint(run, resume_from) if goes_on else None
-    sae = _new_sae(config, origin, batches, fresh=checkpoint is None)
-    optimiser = make_optimiser(sae, config.schedule.lr)
-    state = None
-    if checkpoint is not None:
-        state = load_checkpoint(checkpoint)
-        restore_state(state, sae, optimiser, batches)
-    _run(config, run, sae, optimiser, batches, state)
+    state = load_checkpoint(checkpoint) if checkpoint is not None else None
+    sae = _new_sae(config, origin, batches, fresh=state is None)
+
+    def more(_: StepDone) -> Row:
+        dead = (sae.tokens_since_fired >= sae.dead_after_tokens).sum() if sae.dead_after_tokens else 0
+        return {"dead": int(dead), "threshold": float(sae.threshold)}
+
+    fit_in_folder(
+        run,
+        sae,
+        make_optimiser(sae, config.schedule.lr),
+        batches,
+        label="train",
+        schedule=config.schedule,
+        n_steps=config.n_steps,
+        clip_norm=config.clip_norm,
+        recording=config.recording,
+        state=state,
+        more=more,
+    )
     _finish(config, run, sae)
     return run
 
@@ -151,9 +156,7 @@ def _origin(config: TrainConfig) -> _Origin:
             raise ConfigError("randomise_model: cannot apply to activations read from disk; leave one of the two out")
         store = StoredActivations(config.activations, hooks=(config.hook,))
         return _Origin(store, store.manifest.model, store.manifest.data)
-    model = load_model(
-        config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model
-    )
+    model = load_model(config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model)
     model.hook(config.hook)
     stream = open_stream(config.dataset, model, config.data)
     return _Origin(Harvest(model, stream, (config.hook,)), model.facts, stream.facts)
@@ -183,50 +186,6 @@ def _new_sae(config: TrainConfig, origin: _Origin, batches: ShuffledActivations,
         initialise(sae, sample, seed=config.seed, normalise=config.rescale)
     sae.W_dec.requires_grad_(not config.freeze_decoder)
     return sae
-
-
-def _run(
-    config: TrainConfig,
-    run: RunFolder,
-    sae: SAE,
-    optimiser: torch.optim.Optimizer,
-    batches: ShuffledActivations,
-    state: TrainState | None,
-) -> None:
-    start_step, start_tokens, offset = (state.step, state.n_tokens, state.metrics_offset) if state else (0, 0, 0)
-    metrics = MetricsFile(run.metrics_path, offset=offset)
-    steps = fit(
-        sae,
-        optimiser,
-        batches,
-        schedule=config.schedule,
-        n_steps=config.n_steps,
-        clip_norm=config.clip_norm,
-        start_step=start_step,
-        start_tokens=start_tokens,
-    )
-
-    def save(done: StepDone) -> None:
-        now = take_state(sae, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=metrics.sync())
-        save_checkpoint(run.checkpoints, now, keep=config.recording.keep_checkpoints)
-
-    def more(_: StepDone) -> Row:
-        dead = (sae.tokens_since_fired >= sae.dead_after_tokens).sum() if sae.dead_after_tokens else 0
-        return {"dead": int(dead), "threshold": float(sae.threshold)}
-
-    try:
-        record(
-            steps,
-            metrics,
-            label="train",
-            n_steps=config.n_steps,
-            recording=config.recording,
-            save=save,
-            start=start_step,
-            more=more,
-        )
-    finally:
-        metrics.close()
 
 
 def _finish(config: TrainConfig, run: RunFolder, sae: SAE) -> None:

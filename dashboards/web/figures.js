@@ -45,7 +45,7 @@ export class Figures {
     for (const canvas of this.hosts.keys()) if (canvas.dataset.drawn) this.draw(canvas);
   }
 
-  // The words and tables of a page come first: plotly.js takes a third of a second to read.
+  // The words and tables of a page come first: plotly.js keeps the page busy for a second.
   ready() {
     this.painted ??= new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
     return this.painted;

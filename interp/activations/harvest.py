@@ -54,7 +54,7 @@ def harvest_batch(model: Model, batch: TokenBatch, hooks: Sequence[str]) -> Acti
     Raises: NonFiniteError naming the hook if a kept activation is NaN or infinite.
     """
     moved = batch.to(model.device)
-    # No mask: padding stands on the right, where a causal model's kept tokens cannot see it, and a mask slows attention.
+    # No mask: padding stands on the right, where a causal model's tokens cannot see it, and masks slow attention.
     captured = capture(model, moved.token_ids, hooks, position_ids=position_ids(moved))
     acts = {hook: _finite(hook, x[moved.keep]) for hook, x in captured.items()}
     keep = moved.keep

@@ -64,8 +64,8 @@ def continue_text(model: Model, prompt: str, *, seed: int, max_tokens: int) -> s
         raise click.UsageError(f"--continue: got {ids.shape[1]} tokens; expected 1 to {model.context_size - 1}")
     torch.manual_seed(seed)
     with torch.no_grad():
-        out = model.hf.generate(
-            ids.to(model.device),
+        out = model.hf.generate(  # type: ignore[operator]
+            inputs=ids.to(model.device),
             attention_mask=torch.ones_like(ids).to(model.device),
             do_sample=True,
             top_k=0,

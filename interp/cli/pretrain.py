@@ -8,6 +8,7 @@ import click
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts
 from interp.pretraining.config import PretrainConfig
+from interp.pretraining.evaluation import MODEL
 from interp.pretraining.training import PretrainFolder, pretrain
 from interp.storage import read_json
 
@@ -37,8 +38,8 @@ def command(config_file: Path | None, resume: bool, as_json: bool, **flags: Any)
         "folder": str(run.path),
         "model": str(PretrainFolder(run).model),
         "parameters": run.manifest().results["n_parameters"],
-        "heldout_bits_per_byte": evaluation["bits_per_byte"]["heldout"],
-        "train_bits_per_byte": evaluation["bits_per_byte"]["train"],
-        **{f"{name}_bits_per_byte": value for name, value in evaluation["baselines"].items()},
+        "heldout_bits_per_byte": evaluation["heldout"][MODEL],
+        "train_bits_per_byte": evaluation["train"][MODEL],
+        **{f"{name}_bits_per_byte": bits for name, bits in evaluation["heldout"].items() if name != MODEL},
     }
     print_facts("Language model", facts, as_json=as_json)

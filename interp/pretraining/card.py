@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from interp.pretraining.config import PretrainConfig
+from interp.pretraining.evaluation import MODEL
 from interp.runs import RunManifest
 
-_BASELINES = {
+_NAMES = {
+    MODEL: "**this model**",
     "unigram": "unigram",
     "bigram": "bigram, modified Kneser-Ney",
     "kneser_ney_5": "5-gram, modified Kneser-Ney",
@@ -41,7 +43,7 @@ def _model(config: PretrainConfig, manifest: RunManifest, evaluation: Mapping[st
     return _lines(
         f"A Llama of {manifest.results['n_parameters']:,} parameters: {shape.n_layers} layers, width {shape.d_model},",
         f"{shape.n_heads} heads, gated MLP of {shape.d_mlp}, context {shape.context_size}, embeddings tied to the",
-        f"unembedding. It needs {evaluation['bits_per_byte']['heldout']:.3f} bits per byte of held-out text.",
+        f"unembedding. It needs {evaluation['heldout'][MODEL]:.3f} bits per byte of held-out text.",
         "Weights are in half precision on disk; load them as float32 on a CPU.",
         "`<|bos|>` begins a document and, as EOS, ends it; `<|pad|>` goes on the right.",
     )
@@ -76,16 +78,19 @@ def _recipe(config: PretrainConfig, manifest: RunManifest) -> str:
 
 
 def _scores(config: PretrainConfig, evaluation: Mapping[str, Any]) -> str:
-    bits = evaluation["bits_per_byte"]
-    rows = [("**this model**", f"**{bits['heldout']:.4f}**")]
-    rows += [(_BASELINES[name], f"{value:.4f}") for name, value in evaluation["baselines"].items()]
-    if evaluation["peer"] is not None:
-        note = "may have been trained on these documents; double line breaks made single"
-        rows.append((f"{evaluation['peer']['name']} ({note})", f"{evaluation['peer']['bits_per_byte']:.4f}"))
-    rows.append(("this model on as many documents that it was trained on", f"{bits['train']:.4f}"))
+    unshared = evaluation["heldout_unshared"]
+    rows = [
+        (_NAMES.get(name, f"{name} (*)"), f"{bits:.4f}", f"{unshared[name]:.4f}" if unshared else "")
+        for name, bits in evaluation["heldout"].items()
+    ]
+    rows.append(("this model on as many documents that it was trained on", f"{evaluation['train'][MODEL]:.4f}", ""))
+    n_all, n_unshared = evaluation["heldout_overlap"]["n_documents"], evaluation["n_unshared"]
+    header = ("bits per byte", f"all {n_all:,}", f"the {n_unshared:,} that share no 13-gram with the training text")
+    peer = "(*) May have been trained on these documents; double line breaks made single for it."
     return _lines(
-        _table(("", "bits per byte"), rows),
+        _table(header, rows),
         "",
+        *([peer] if evaluation["peer"] is not None else []),
         "Every document whole, from BOS to the end-of-story token, which is scored too, over its length in UTF-8.",
         f"Documents longer than {config.architecture.context_size} tokens pass through windows that advance by half a",
         "context. The n-gram models read the same tokens of the same training documents.",

@@ -24,7 +24,7 @@ def verbatim_overlap(texts: Iterable[str], reference: Iterable[str], *, n: int =
 
     Source: n = 13 and the normalisation after Brown et al. 2020, appendix C.
     """
-    known = {ngram for text in reference for ngram in word_ngrams(text, n)}
+    known = _all_ngrams(reference, n)
     n_documents = n_ngrams = hit_documents = hit_ngrams = 0
     for text in texts:
         hits = [ngram in known for ngram in word_ngrams(text, n)]
@@ -33,6 +33,16 @@ def verbatim_overlap(texts: Iterable[str], reference: Iterable[str], *, n: int =
         hit_documents += any(hits)
         hit_ngrams += sum(hits)
     return VerbatimOverlap(n, n_documents, n_ngrams, hit_documents / max(n_documents, 1), hit_ngrams / max(n_ngrams, 1))
+
+
+def without_overlap(texts: Iterable[str], reference: Iterable[str], *, n: int = 13) -> list[str]:
+    """The texts that share no word n-gram with the reference."""
+    known = _all_ngrams(reference, n)
+    return [text for text in texts if known.isdisjoint(word_ngrams(text, n))]
+
+
+def _all_ngrams(texts: Iterable[str], n: int) -> set[str]:
+    return {ngram for text in texts for ngram in word_ngrams(text, n)}
 
 
 def word_ngrams(text: str, n: int) -> Iterator[str]:

@@ -6,16 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from interp.checkpoints import (
-    TrainState,
-    latest_checkpoint,
-    load_checkpoint,
-    restore_state,
-    save_checkpoint,
-    take_state,
-)
+from interp.checkpoints import TrainState, latest_checkpoint, load_checkpoint
 from interp.errors import ArtifactError, ConfigError
-from interp.loop import StepDone, fit
+from interp.fitting import fit_in_folder
+from interp.loop import StepDone
 from interp.models import load_model, resolve_device
 from interp.pretraining.card import model_card
 from interp.pretraining.config import PretrainConfig
@@ -27,7 +21,7 @@ from interp.pretraining.scoring import bits_per_byte, total_nats
 from interp.pretraining.task import NextToken
 from interp.pretraining.texts import SplitTexts, read_texts
 from interp.pretraining.tokenizer import PAD_ID, encode_documents, learn_tokenizer
-from interp.recording import MetricsFile, Row, record
+from interp.recording import Row
 from interp.runs import RunFolder, RunManifest
 from interp.storage import new_folder, read_json, told, write_json, write_text
 
@@ -177,40 +171,19 @@ def _fit(
     optimiser = task.optimiser(
         lr=config.schedule.lr, adam_lr_scale=config.adam_lr_scale, weight_decay=config.weight_decay
     )
-    if state is not None:
-        restore_state(state, task, optimiser, batches)
-    start_step, start_tokens, offset = (state.step, state.n_tokens, state.metrics_offset) if state else (0, 0, 0)
-    metrics = MetricsFile(run.metrics_path, offset=offset)
-    steps = fit(
+    fit_in_folder(
+        run,
         task,
         optimiser,
         batches,
+        label="pretrain",
         schedule=config.schedule,
         n_steps=config.n_steps,
         clip_norm=config.clip_norm,
-        start_step=start_step,
-        start_tokens=start_tokens,
+        recording=config.recording,
+        state=state,
+        more=lambda done: looks.at(task, done),
     )
-
-    def save(done: StepDone) -> None:
-        now = take_state(
-            task, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=metrics.sync()
-        )
-        save_checkpoint(run.checkpoints, now, keep=config.recording.keep_checkpoints)
-
-    try:
-        record(
-            steps,
-            metrics,
-            label="pretrain",
-            n_steps=config.n_steps,
-            recording=config.recording,
-            save=save,
-            start=start_step,
-            more=lambda done: looks.at(task, done),
-        )
-    finally:
-        metrics.close()
 
 
 def _save_model(folder: PretrainFolder, task: NextToken, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -56,7 +56,7 @@ class ToyConfig(Config):
     """Nested prefixes, drawn anew at every step."""
     pareto_exponent: float = Field(0.5, gt=0)
     """Exponent of the truncated Pareto distribution that prefix widths are drawn from."""
-    resort_every: int = Field(100, ge=0)
+    resort_every: int = Field(1, ge=0)
     """Steps between two sortings of the Matryoshka's latents by their mean squared activation; 0: never."""
     l1_coefficient: float = Field(0.1, gt=0)
     """L1 weight at the start."""

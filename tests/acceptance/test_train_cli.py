@@ -103,16 +103,16 @@ def test_a_killed_run_resumes_to_the_same_bytes(inputs, trained, tmp_path):
 
 @pytest.mark.parametrize("step", [7, 35])
 def test_a_run_stopped_after_any_checkpoint_resumes_to_the_same_bytes(inputs, trained, tmp_path, monkeypatch, step):
-    import saes.training as training
+    import interp.fitting as fitting
 
-    original = training.save_checkpoint
+    original = fitting.save_checkpoint
 
     def stop(folder, state, **more):
         original(folder, state, **more)
         if state.step == step:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_checkpoint", stop)
+    monkeypatch.setattr(fitting, "save_checkpoint", stop)
     arguments = ["train", *inputs, *SMALL, "--out", str(tmp_path / "run")]
     assert main(arguments) == 130
     monkeypatch.undo()
@@ -121,16 +121,16 @@ def test_a_run_stopped_after_any_checkpoint_resumes_to_the_same_bytes(inputs, tr
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_goes_on(inputs, trained, tmp_path, monkeypatch, capsys):
-    import saes.training as training
+    import interp.fitting as fitting
 
-    original = training.save_checkpoint
+    original = fitting.save_checkpoint
 
     def stop(folder, state, **more):
         original(folder, state, **more)
         if state.step == 14:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_checkpoint", stop)
+    monkeypatch.setattr(fitting, "save_checkpoint", stop)
     run = tmp_path / "run"
     arguments = ["train", *inputs, *SMALL, "--out", str(run)]
     assert main(arguments) == 130

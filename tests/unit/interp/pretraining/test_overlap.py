@@ -1,6 +1,6 @@
 import pytest
 
-from interp.pretraining.overlap import verbatim_overlap, word_ngrams
+from interp.pretraining.overlap import verbatim_overlap, without_overlap, word_ngrams
 
 
 def test_hand_case():
@@ -11,6 +11,7 @@ def test_hand_case():
     assert (found.n_documents, found.n_ngrams) == (3, 6)
     assert found.document_share == pytest.approx(1 / 3)
     assert found.ngram_share == pytest.approx(2 / 6)
+    assert without_overlap(texts, reference, n=3) == texts[1:]
 
 
 def test_a_text_overlaps_itself_wholly_and_nothing_not_at_all():

@@ -54,7 +54,7 @@ def test_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(tmp_path: Path,
 def test_it_learns_more_than_token_frequencies(tmp_path: Path):
     run = pretrain(tiny_pretraining(tmp_path, tokens=120 * 256))
     evaluation = json.loads(run.evaluation_path.read_text())
-    assert 0 < evaluation["bits_per_byte"]["heldout"] < evaluation["baselines"]["unigram"]
+    assert 0 < evaluation["heldout"]["model"] < evaluation["heldout"]["unigram"]
     assert looks(run)[-1][2] < looks(run)[1][2]
 
 
@@ -89,12 +89,12 @@ def test_folder_holds_model_scores_corpus_and_card(tmp_path: Path):
     assert model.tokenizer.bos_token_id == model.tokenizer.eos_token_id == model.hf.generation_config.eos_token_id
     assert (model.context_size, model.n_layers, model.d_model) == (32, 2, 16)
     evaluation = json.loads(run.evaluation_path.read_text())
-    assert set(evaluation["baselines"]) == {"unigram", "bigram", "kneser_ney_5"}
+    assert set(evaluation["heldout"]) == {"model", "unigram", "bigram", "kneser_ney_5"}
     with gzip.open(folder.corpus, "rt", encoding="utf-8") as file:
         written = [json.loads(line)["text"] for line in file]
     assert run.manifest().results["corpus"]["n_documents"] == len(written) > 0
     card = folder.card.read_text()
-    assert f"{evaluation['bits_per_byte']['heldout']:.4f}" in card
+    assert f"{evaluation['heldout']['model']:.4f}" in card
     assert evaluation["samples"][0].split()[0] in card
     assert run.manifest().status == "finished"
 
