@@ -17,6 +17,7 @@ def essentials(run: RunRecord) -> list[Line]:
     lines = {
         "model hash": manifest.model.get("content_hash", UNKNOWN),
         "data": run.config.get("dataset") or manifest.data.get("name") or UNKNOWN,
+        "split": _split(manifest.data.get("split")),
         "masked": _masked(policy),
         "seed": manifest.seed,
         "commit": manifest.commit or UNKNOWN,
@@ -24,6 +25,12 @@ def essentials(run: RunRecord) -> list[Line]:
         "hardware": ", ".join(_written(value) for value in _hardware(manifest.hardware)),
     }
     return _lines(lines)
+
+
+def _split(split: Any) -> str:
+    if isinstance(split, Mapping):
+        return ", ".join(f"{_words(str(key))} {_written(value)}" for key, value in split.items())
+    return str(split) if split else UNKNOWN
 
 
 def _masked(policy: Any) -> str:

@@ -3,6 +3,7 @@
 Layout: checkpoints/step_N/{state.safetensors, state.json} and checkpoints/latest, which moves last.
 """
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,9 +57,7 @@ def take_state(
     return TrainState(step, n_tokens, task.state_dict(), slots, rng, batches.cursor(), metrics_offset)
 
 
-def restore_state(
-    state: TrainState, task: Trainable, optimiser: torch.optim.Optimizer, batches: BatchSource
-) -> None:
+def restore_state(state: TrainState, task: Trainable, optimiser: torch.optim.Optimizer, batches: BatchSource) -> None:
     """Put a state back into a freshly built task, optimiser and batch source.
 
     Raises: ArtifactError if the checkpoint's tensors do not fit the task.
@@ -112,14 +111,18 @@ def save_checkpoint(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
             },
         )
     write_text(folder / "latest", path.name + "\n")
-    for old in list_checkpoints(folder)[:-keep]:
+    others = [other for other in list_checkpoints(folder) if other != path]
+    stale = [*others[: len(others) - keep + 1], *folder.glob(".step_*.tmp")]
+    for old in stale:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step_*"), key=lambda path: int(path.name.removeprefix("step_")))
+    found = {path: re.fullmatch(r"step_(\d+)", path.name) for path in folder.glob("step_*")}
+    numbered = {path: int(match[1]) for path, match in found.items() if match}
+    return sorted(numbered, key=lambda path: numbered[path])
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -130,10 +133,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
     pointer = folder / "latest"
     if not pointer.exists():
         return None
-    path = folder / pointer.read_text().strip()
-    if not path.is_dir():
-        raise ArtifactError(f"{pointer}: points to {path.name}, which is not there; {_others(folder, path)}")
-    return path
+    name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    for path in list_checkpoints(folder):
+        if path.name == name:
+            return path
+    raise ArtifactError(f"{pointer}: points to {name[:40]!r}, which is not there; {_others(folder, pointer)}")
 
 
 def load_checkpoint(path: Path) -> TrainState:
@@ -143,8 +147,8 @@ def load_checkpoint(path: Path) -> TrainState:
     """
     try:
         head: dict[str, Any] = read_json(path / "state.json")
-        if head["schema_version"] != SCHEMA_VERSION:
-            raise ArtifactError(f"{path}: schema version {head['schema_version']}; this version reads {SCHEMA_VERSION}")
+        if not isinstance(head, dict) or head["schema_version"] != SCHEMA_VERSION:
+            raise ArtifactError(f"{path / 'state.json'}: not a checkpoint of schema version {SCHEMA_VERSION}")
         tensors = read_tensors(path / "state.safetensors", sha256=head["sha256"])
         groups: dict[str, dict[str, Tensor]] = {"task": {}, "optimiser": {}, "rng": {}}
         for key, value in tensors.items():

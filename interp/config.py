@@ -6,15 +6,16 @@ A config describes a run. What changes while it runs is state (see interp.loop.T
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from interp.errors import ConfigError
 
 C = TypeVar("C", bound="Config")
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Config(BaseModel):
@@ -71,7 +72,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such config file; give the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({_one_line(error)}); give the path of a YAML text file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # A ValueError is a date that does not exist.
         raise ConfigError(f"{path}: not valid YAML ({_one_line(error)})") from None
     if values is None:
         return {}

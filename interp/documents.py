@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import DataError, MissingDependencyError
+from interp.storage import is_there
 
 EMBEDDED_CORPUS = Path(__file__).parent / "assets" / "corpus.jsonl.gz"
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
@@ -35,8 +36,10 @@ def open_documents(name: str, *, text_field: str = "text") -> Documents:
     In .txt files documents are separated by blank lines; elsewhere each record's `text_field` is a document.
     Raises: DataError if nothing is there or nothing in it can be read.
     """
+    if not name:
+        raise DataError('dataset: got an empty name; give "embedded", a file, a folder or a hub name')
     path = EMBEDDED_CORPUS if name == "embedded" else Path(name)
-    if path.exists():
+    if is_there(path):
         files = _files(path)
         content_hash = _hash_of(files)
         return Documents(name, content_hash, lambda: _read_files(files, text_field))
@@ -50,7 +53,8 @@ def _files(path: Path) -> list[Path]:
         if not path.name.endswith(SUFFIXES):
             raise DataError(f"{path}: cannot read {path.suffix or 'a file without a suffix'}; expected {_SUFFIX_LIST}")
         return [path]
-    files = sorted(child for child in path.iterdir() if child.is_file() and child.name.endswith(SUFFIXES))
+    with _readable(path):
+        files = sorted(child for child in path.iterdir() if child.is_file() and child.name.endswith(SUFFIXES))
     if not files:
         raise DataError(f"{path}: this folder holds no text; expected files ending in {_SUFFIX_LIST}")
     return files
@@ -118,8 +122,8 @@ def _read_lines(path: Path, text_field: str) -> Iterator[str]:
             where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{where}: not valid JSON ({error.msg}); expected one object a line") from None
+            except ValueError as error:
+                raise DataError(f"{where}: not valid JSON ({str(error)[:80]}); expected one object a line") from None
             yield _text_of(record, text_field, where)
 
 
@@ -146,6 +150,10 @@ def _text_of(record: Any, text_field: str, where: str) -> str:
     text = record[text_field]
     if not isinstance(text, str):
         raise DataError(f"{where}: field {text_field!r} holds {type(text).__name__}; expected text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half a surrogate pair at character {error.start}; repair the text") from None
     return text
 
 

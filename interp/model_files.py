@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from interp.errors import ModelError
+from interp.storage import is_there
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "assets" / "model"
@@ -27,9 +28,10 @@ def find_folder(name: str) -> Path:
     if not name.strip():
         raise ModelError(f"got an empty model name; give a Hugging Face model folder, a hub name or {EMBEDDED!r}")
     folder = Path(name).expanduser()
+    there = is_there(folder)
     if folder.is_dir():
         return folder
-    if folder.exists():
+    if there:
         raise ModelError(f"{name} is a file; expected a model's folder (config.json, *.safetensors, tokenizer files)")
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise ModelError(f"{name}: no such folder; give a Hugging Face model folder, a hub name or {EMBEDDED!r}")
@@ -75,6 +77,12 @@ def weight_files(folder: Path) -> list[Path]:
     if missing:
         raise ModelError(f"{folder} lacks the shard {missing[0]}, which {index.name} names; restore or download it")
     return [folder / name for name in names]
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Whatever of the usual tokenizer files is there: the same weights read other text with another tokenizer."""
+    names = ("merges.txt", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from interp.errors import ConfigError, MissingDependencyError, ModelError
 from interp.hook_names import Sizes, family_of, hook_points, unknown_hook
 from interp.hook_points import HookPoint, detach_all
-from interp.model_files import find_folder, hash_files, model_type_of, one_line, weight_files
+from interp.model_files import find_folder, hash_files, model_type_of, one_line, tokenizer_files, weight_files
 from interp.weights import hash_weights, randomise
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -143,7 +143,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32", rando
     config = _load_config(folder)
     tokenizer = _load_tokenizer(folder)
     hf = _load_weights(folder, config, torch_dtype, torch_device)
-    content_hash = hash_files([folder / "config.json", *files])
+    content_hash = hash_files([folder / "config.json", *files, *tokenizer_files(folder)])
     if randomise_seed is not None:
         randomise(hf, randomise_seed)
         content_hash = hashlib.sha256(f"{content_hash} randomised {randomise_seed}".encode()).hexdigest()

@@ -1,11 +1,11 @@
 """What happens around the loop: metrics as JSON lines, checkpoints in time, progress that a person can follow."""
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from interp.config import Config
+from interp.errors import ArtifactError
 from interp.loop import StepDone
 from interp.storage import told
 
@@ -38,19 +39,20 @@ class MetricsFile:
         self._path = path
         with told(path):
             path.touch()
-            self._file: BufferedWriter = path.open("r+b")  # type: ignore[assignment]
+            # Unbuffered, so that a full disk shows when a line is written and not again when the file is closed.
+            self._file = path.open("r+b", buffering=0)
+            if (held := path.stat().st_size) < offset:
+                raise ArtifactError(f"{path}: got {held} bytes; the checkpoint was made at {offset}; restore the file")
             self._file.truncate(offset)
             self._file.seek(offset)
 
     def write(self, row: Row) -> None:
         with told(self._path):
-            self._file.write(json.dumps(row).encode() + b"\n")
-            self._file.flush()
+            self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
 
     def sync(self) -> int:
         """Make all lines durable and give the length in bytes."""
         with told(self._path):
-            self._file.flush()
             os.fsync(self._file.fileno())
             return self._file.tell()
 
@@ -120,7 +122,9 @@ def record(
 def row_of(done: StepDone) -> Row:
     """What metrics.jsonl says of a step."""
     row: Row = {"step": done.step, "n_tokens": done.n_tokens, "loss": float(done.report.loss.detach())}
-    row |= {name: float(value) for name, value in done.report.terms.items()}
+    terms = {name: float(value) for name, value in done.report.terms.items()}
+    # A batch of equal tokens has no variance to explain: what is not defined is left out.
+    row |= {name: value for name, value in terms.items() if math.isfinite(value)}
     return row | {"lr": done.lr, "grad_norm": done.grad_norm}
 
 

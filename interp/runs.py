@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from interp.config import Config, read_yaml
 from interp.errors import ArtifactError, ConfigError
-from interp.storage import make_folder, read_json, write_json, write_text
+from interp.storage import is_there, make_folder, read_json, write_json, write_text
 
 SCHEMA_VERSION = 1
 C = TypeVar("C", bound=Config)
@@ -81,6 +82,14 @@ class RunFolder:
         return self.path.resolve().name
 
     @property
+    def started(self) -> bool:
+        """Whether a run is in the folder.
+
+        Raises: StorageError if the path cannot be looked at.
+        """
+        return is_there(self.manifest_path)
+
+    @property
     def config_path(self) -> Path:
         return self.path / "config.yaml"
 
@@ -119,7 +128,7 @@ class RunFolder:
         Raises: ArtifactError if the folder is missing or holds no run.
         """
         run = cls(Path(path))
-        if not run.path.is_dir():
+        if not is_there(run.path) or not run.path.is_dir():
             raise ArtifactError(f"{path}: no such run folder; give the folder that `interp train --out` wrote")
         if not run.manifest_path.exists():
             raise ArtifactError(f"{path}: holds no manifest.json, so it is not a run folder; check the path")
@@ -132,10 +141,10 @@ class RunFolder:
         Raises: ConfigError if a run is there already; StorageError if the folder cannot be written.
         """
         run = cls(Path(path))
-        if run.manifest_path.exists():
-            raise ConfigError(
-                f"{path}: already holds a run; give another --out, or --resume to go on with this one"
-            )
+        if run.started:
+            raise ConfigError(f"{path}: already holds a run; give another --out, or --resume to go on with this one")
+        if run.config_path.exists():
+            raise ConfigError(f"{run.config_path}: is there without a run and would be replaced; give another --out")
         make_folder(run.path)
         write_text(run.config_path, config.to_yaml())
         run.write_manifest(manifest)
@@ -170,6 +179,17 @@ class RunFolder:
                 raise ConfigError(
                     f"{self.path}: was started with {name} = {was!r}; got {is_now!r}; "
                     "resume with the same settings or give another --out"
+                )
+
+    def check_same_inputs(self, *, model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        """Raises: ArtifactError if the model's or the data's content differs from what the run was started with."""
+        manifest = self.manifest()
+        for what, was, is_now in (("model", manifest.model, model), ("data set", manifest.data, data)):
+            then, now = was.get("content_hash"), is_now.get("content_hash")
+            if then != now:
+                raise ArtifactError(
+                    f"{self.path}: the {what}'s content has changed since the run was started "
+                    f"({str(then)[:12]}… then, {str(now)[:12]}… now); restore it or start anew"
                 )
 
 

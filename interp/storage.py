@@ -26,6 +26,19 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"{path}: {_reason(error)}") from None
+    except SafetensorError as error:
+        raise StorageError(f"{path}: cannot be written ({error}); free some space or choose another --out") from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists.
+
+    Raises: StorageError if that cannot be told (a name too long, a folder that may not be read).
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StorageError(f"{str(path)[:120]}: cannot be looked at ({error.strerror}); check the path") from None
 
 
 def _reason(error: OSError) -> str:

@@ -143,7 +143,7 @@ class SAE(nn.Module, ABC):
         """
         if x.ndim != 2 or x.shape[1] != self.d_in:
             raise ShapeError(f"got shape {tuple(x.shape)}; expected (tokens, {self.d_in}); check the hook")
-        return torch.addcmul(-self.b_dec.detach(), x.to(self.W_enc.dtype), self.input_scale)
+        return torch.addcmul(-self.b_dec.detach(), x.to(self.W_enc), self.input_scale)
 
     def decode(self, code: Code, *, prefix: int | None = None) -> Float[Tensor, "b d"]:
         """Reconstruction, by the first `prefix` features only if given."""
@@ -178,7 +178,8 @@ class SAE(nn.Module, ABC):
         Explained variance is about the batch's mean, near enough for a curve; saes.evaluation has the real one.
         """
         n_tokens = centred.shape[0]
-        terms["explained_variance"] = 1 - terms["mse"] / centred.detach().var(0, correction=0).sum()
+        variance = (centred.detach() - centred.detach().mean(0)).square().sum() / n_tokens
+        terms["explained_variance"] = 1 - terms["mse"] / variance
         l0 = selection.code.values.shape[0] / max(n_tokens, 1)
         counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(selection.fallbacks)}
         return StepReport(

@@ -1,5 +1,6 @@
 """BatchTopK: k features per token on average, as many for each as it deserves."""
 
+from abc import ABC
 from typing import final
 
 import torch
@@ -11,12 +12,8 @@ from saes.ops.encode import Preactivations
 from saes.ops.select import Selection, select_above, select_per_batch
 
 
-@final
-class BatchTopKSAE(SAE):
-    """Keeps the k·b largest positive activations of a batch; at inference those strictly above a threshold.
-
-    Source: Bussmann et al. 2024 (BatchTopK).
-    """
+class BatchSelectedSAE(SAE, ABC):
+    """What BatchTopK and its nested form share: selection over the batch, a threshold at inference."""
 
     def select(self, pre: Preactivations) -> Selection:
         return select_per_batch(pre, self.config.k)
@@ -27,6 +24,14 @@ class BatchTopKSAE(SAE):
     def update_threshold(self, code: Code) -> None:
         """Running mean of the batch's smallest positive activation."""
         self.threshold.copy_(running_threshold(self.threshold, code, self.n_updates, self.config.threshold_rate))
+
+
+@final
+class BatchTopKSAE(BatchSelectedSAE):
+    """Keeps the k·b largest positive activations of a batch; at inference those strictly above a threshold.
+
+    Source: Bussmann et al. 2024 (BatchTopK).
+    """
 
 
 def running_threshold(threshold: Tensor, code: Code, n_updates: Tensor, rate: float) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from interp.config import Config
+from interp.config import Config, Seed
 
 
 class SAEConfig(Config):
@@ -24,7 +24,7 @@ class SAEConfig(Config):
     """fixed widths, or n_prefixes widths drawn anew at every step from a truncated Pareto distribution."""
     pareto_exponent: float = Field(default=0.5, gt=0)
     """Exponent of that distribution: P(width > w) falls as w to the minus this."""
-    prefix_seed: int = 0
+    prefix_seed: Seed = 0
     """Seed of the drawn widths."""
     loss_variant: Literal["sum", "mean", "mean_with_bias"] = "sum"
     """Matryoshka: sum over prefixes, mean over prefixes, or mean that counts a decoder-bias-only term too."""

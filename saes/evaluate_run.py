@@ -1,10 +1,12 @@
 """`interp evaluate`: a run folder -> evaluation.json in it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from interp.datasets import Split
 from interp.recording import ProgressLines
-from interp.storage import write_json
+from interp.runs import RunFolder
+from interp.storage import read_json, write_json
 from saes.evaluation import Evaluation, evaluate
 from saes.run_parts import RunParts, open_run
 
@@ -25,8 +27,18 @@ def evaluate_run(
     """
     parts = open_run(path, model_name=model_name, device=device)
     result = evaluate_parts(parts, n_tokens=n_tokens, dataset=dataset, split=split, seed=seed)
+    result = _with_known_arms(parts.run, result)
     write_json(parts.run.evaluation_path, result.to_json())
     return result
+
+
+def _with_known_arms(run: RunFolder, result: Evaluation) -> Evaluation:
+    """Null arms that were measured before on the same text stay beside the new figures."""
+    if not run.evaluation_path.exists():
+        return result
+    before = Evaluation.from_json(read_json(run.evaluation_path))
+    same = (before.n_tokens, before.data, before.seed) == (result.n_tokens, result.data, result.seed)
+    return replace(result, null_arms=before.null_arms) if same else result
 
 
 def evaluate_parts(

@@ -37,17 +37,26 @@ class SAEFacts:
 
 
 def check_same_origin(facts: SAEFacts, model: Model, source: TokenSource) -> None:
-    """Raises: ArtifactError if model, mask policy or use of BOS differ from those the SAE was trained with."""
+    """Raises: ArtifactError if model, masks, rows or split differ from those the SAE was trained with."""
     if facts.model_hash not in (None, model.content_hash):
         raise ArtifactError(
             f"got model {model.name} ({model.content_hash[:12]}…); the SAE was trained on "
             f"{facts.model.get('name')} ({str(facts.model_hash)[:12]}…); "
             "give that model, or allow the mismatch explicitly"
         )
-    for name, was in (("mask_policy", facts.mask_policy), ("prepend_bos", facts.data.get("prepend_bos"))):
-        is_now = source.facts.get(name)
-        if was is not None and is_now != was:
-            raise ArtifactError(
-                f"got {name} {is_now}; the SAE was trained with {was}; "
-                "set the data the same way, or allow the mismatch explicitly"
-            )
+    difference = data_difference(facts.data, source.facts)
+    if difference is not None:
+        name, was, is_now = difference
+        raise ArtifactError(
+            f"got {name} {is_now}; the SAE was trained with {was}; "
+            "set the data the same way, or allow the mismatch explicitly"
+        )
+
+
+def data_difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first fact about rows, masks and split that differs, as (name, then, now); unknown ones do not count."""
+    for name in ("mask_policy", "prepend_bos", "context_size", "rows"):
+        if then.get(name) is not None and then[name] != now.get(name):
+            return name, then[name], now.get(name)
+    was, is_now = ((facts.get("split") or {}).get("heldout_share") for facts in (then, now))
+    return None if was is None or was == is_now else ("heldout_share", was, is_now)

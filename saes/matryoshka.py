@@ -4,29 +4,15 @@ from typing import final
 
 import torch
 
-from interp.code import Code
-from saes.base import SAE
-from saes.batch_topk import running_threshold
-from saes.ops.encode import Preactivations
-from saes.ops.select import Selection, select_above, select_per_batch
+from saes.batch_topk import BatchSelectedSAE
 
 
 @final
-class MatryoshkaSAE(SAE):
+class MatryoshkaSAE(BatchSelectedSAE):
     """BatchTopK whose loss adds up the errors of nested prefixes, so that general features come first.
 
     Source: Bussmann et al. 2025 (arXiv 2503.17547), section 3.
     """
-
-    def select(self, pre: Preactivations) -> Selection:
-        return select_per_batch(pre, self.config.k)
-
-    def select_at_inference(self, pre: Preactivations) -> Selection:
-        return select_above(pre, self.threshold)
-
-    def update_threshold(self, code: Code) -> None:
-        """Running mean of the batch's smallest positive activation."""
-        self.threshold.copy_(running_threshold(self.threshold, code, self.n_updates, self.config.threshold_rate))
 
     def prefix_widths(self) -> tuple[int, ...]:
         """The configured widths, or widths drawn for this step."""

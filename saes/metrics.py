@@ -41,7 +41,7 @@ class VarianceSums:
         x64 = x.double()
         mean = x64.mean(0) if x.shape[0] else x64.new_zeros(x.shape[1])
         error = float((x64 - x_hat.double()).square().sum())
-        return VarianceSums(x.shape[0], mean, float((x64 - mean).square().sum()), error)
+        return VarianceSums(x.shape[0], mean.cpu(), float((x64 - mean).square().sum()), error)
 
     def __add__(self, other: "VarianceSums") -> "VarianceSums":
         n = self.n_tokens + other.n_tokens

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field, model_validator
 
 from interp.activations.blocks import ShuffleConfig, ShuffledActivations
 from interp.activations.harvest import ActivationSource, Harvest
 from interp.activations.store import StoredActivations
 from interp.checkpoints import latest_checkpoint, list_checkpoints, load_checkpoint
-from interp.config import Config
+from interp.config import Config, Seed
 from interp.counts import TokenCount
 from interp.datasets import DataConfig, open_stream
 from interp.errors import ArtifactError, ConfigError
@@ -22,6 +23,7 @@ from interp.runs import RunFolder, RunManifest
 from saes.architectures import create_sae
 from saes.base import SAE
 from saes.config import SAEConfig
+from saes.facts import data_difference
 from saes.initialise import initialise
 from saes.io import save_sae
 from saes.optimiser import make_optimiser
@@ -42,7 +44,7 @@ class TrainConfig(Config):
     """Run folder to write."""
     activations: Path | None = None
     """Folder written by `interp collect`: train from disk instead of running the model."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initial weights and shuffling."""
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -56,7 +58,7 @@ class TrainConfig(Config):
     """Scale activations so that the mean norm about their centre is sqrt(width); folded back when the SAE is saved."""
     freeze_decoder: bool = False
     """Keep the decoder as it was drawn at random: a null arm that a good SAE must beat."""
-    randomise_model: int | None = None
+    randomise_model: Seed | None = None
     """Shuffle the model's weights with this seed before harvesting: a null arm that a good SAE must beat."""
     sae: SAEConfig = SAEConfig()
     data: DataConfig = DataConfig()
@@ -94,7 +96,7 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
     Raises: any InterpError; whatever was checkpointed before it stays usable.
     """
     run = RunFolder(config.out)
-    goes_on = (resume or resume_from is not None) and run.manifest_path.exists()
+    goes_on = (resume or resume_from is not None) and run.started
     if goes_on:
         run.check_same_config(config, may_differ=_FREE_ON_RESUME)
         if run.manifest().status == "finished" and resume_from is None:
@@ -105,16 +107,16 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
     batches = ShuffledActivations(
         origin.source, batch_size=config.batch_size, block_tokens=config.shuffle.block_tokens, seed=config.seed
     )
-    if goes_on:
-        _check_same_inputs(run, origin)
-    else:
-        manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.data)
-        # Everything that can be wrong with the input shows here, before a folder is made.
-        batches.peek(1)
-        run = RunFolder.begin(config.out, config, manifest)
     checkpoint = _checkpoint(run, resume_from) if goes_on else None
     state = load_checkpoint(checkpoint) if checkpoint is not None else None
+    # Whatever can be wrong with the input shows here, before a folder is made.
     sae = _new_sae(config, origin, batches, fresh=state is None)
+    if goes_on:
+        run.check_same_inputs(model=origin.model, data=origin.data)
+        run.write_manifest(run.manifest().model_copy(update={"status": "running"}))
+    else:
+        manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.data)
+        run = RunFolder.begin(config.out, config, manifest)
 
     def more(_: StepDone) -> Row:
         dead = (sae.tokens_since_fired >= sae.dead_after_tokens).sum() if sae.dead_after_tokens else 0
@@ -155,6 +157,7 @@ def _origin(config: TrainConfig) -> _Origin:
         if config.randomise_model is not None:
             raise ConfigError("randomise_model: cannot apply to activations read from disk; leave one of the two out")
         store = StoredActivations(config.activations, hooks=(config.hook,))
+        _check_same_recipe(config, store.manifest)
         return _Origin(store, store.manifest.model, store.manifest.data)
     model = load_model(config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model)
     model.hook(config.hook)
@@ -162,25 +165,38 @@ def _origin(config: TrainConfig) -> _Origin:
     return _Origin(Harvest(model, stream, (config.hook,)), model.facts, stream.facts)
 
 
-def _check_same_inputs(run: RunFolder, origin: _Origin) -> None:
-    manifest = run.manifest()
-    for what, was, is_now in (
-        ("model", manifest.model.get("content_hash"), origin.model.get("content_hash")),
-        ("data set", manifest.data.get("content_hash"), origin.data.get("content_hash")),
-    ):
+def _check_same_recipe(config: TrainConfig, store: RunManifest) -> None:
+    """Raises: ConfigError if activations on disk come from another model, text, split or mask than the config names."""
+    data = config.data
+    now = {
+        "mask_policy": data.mask.model_dump(),
+        "prepend_bos": store.data["prepend_bos"] if data.prepend_bos is None else data.prepend_bos,
+        "context_size": data.context_size,
+        "rows": data.rows,
+        "split": {"heldout_share": data.heldout_share},
+    }
+    named = {"model": (store.model["name"], config.model), "dataset": (store.data["dataset"], config.dataset)}
+    for name, (was, is_now) in named.items():
         if was != is_now:
-            raise ArtifactError(
-                f"{run.path}: the {what}'s content has changed since the run was started "
-                f"({str(was)[:12]}… then, {str(is_now)[:12]}… now); restore it or start anew"
-            )
+            raise ConfigError(f"{name}: got {is_now}; the activations were collected from {was}; give --{name} {was}")
+    difference = data_difference(store.data, now)
+    if difference is not None:
+        name, was, is_now = difference
+        raise ConfigError(f"data: got {name} {is_now}; the activations were collected with {was}; give the same")
 
 
 def _new_sae(config: TrainConfig, origin: _Origin, batches: ShuffledActivations, *, fresh: bool) -> SAE:
     hooks = (config.hook,)
     device = resolve_device(config.device)
-    sae = create_sae(
-        config.sae, origin.source.widths[config.hook], hooks_in=hooks, token_budget=config.tokens, device=device
-    )
+    d_in = origin.source.widths[config.hook]
+    try:
+        sae = create_sae(config.sae, d_in, hooks_in=hooks, token_budget=config.tokens, device=device)
+    except RuntimeError as error:
+        # How torch says that memory is short.
+        if "alloc" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        size = f"{config.sae.d_sae:,} features of width {d_in:,}"
+        raise ConfigError(f"sae.d_sae: {size} do not fit into memory; give fewer") from None
     if fresh:
         sample = batches.peek(_SAMPLE_TOKENS).stacked(hooks)
         initialise(sae, sample, seed=config.seed, normalise=config.rescale)

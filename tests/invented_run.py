@@ -45,7 +45,11 @@ def make_run(
         "sae",
         seed=seed,
         model={"name": "embedded", "family": "llama", "content_hash": "5b1f" * 16},
-        data={"name": "embedded", "split": "train", "heldout_share": 0.05, "content_hash": "90ce" * 16},
+        data={
+            "dataset": "embedded",
+            "content_hash": "90ce" * 16,
+            "split": {"by": "document hash", "heldout_share": 0.05, "used": "train"},
+        },
     ).model_copy(update={"command": "interp train configs/quickstart.yaml --out runs/invented", "status": "finished"})
     run = RunFolder.begin(folder, settings, manifest)
     texts = vocabulary(hostile)

@@ -9,8 +9,7 @@ def tiny_texts(n_documents: int = 40, *, seed: int = 0, longest: int = 30) -> li
     """Documents of 1 to `longest` random words."""
     draw = random.Random(seed)
     return [
-        " ".join(f"w{draw.randrange(4, 40)}" for _ in range(draw.randrange(1, longest + 1)))
-        for _ in range(n_documents)
+        " ".join(f"w{draw.randrange(4, 40)}" for _ in range(draw.randrange(1, longest + 1))) for _ in range(n_documents)
     ]
 
 

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from interp.activations.harvest import Harvest
 from interp.activations.store import StoreConfig, write_store
-from interp.config import Config
+from interp.config import Config, Seed
 from interp.counts import TokenCount
 from interp.datasets import DataConfig, open_stream
 from interp.models import load_model
@@ -26,7 +26,7 @@ class CollectConfig(Config):
     """Tokens to collect; the data set is read again from its start if it is shorter."""
     out: Path = Path("runs/activations")
     """Folder to write."""
-    seed: int = 0
+    seed: Seed = 0
     """Recorded; collecting itself is not random."""
     device: str = "auto"
     """auto, cpu or cuda."""
@@ -52,10 +52,9 @@ def collect(config: CollectConfig, *, resume: bool = False) -> RunFolder:
     stream = open_stream(config.dataset, model, config.data)
     source = Harvest(model, stream, config.hooks)
     run = RunFolder(config.out)
-    if resume and run.manifest_path.exists():
-        run.check_same_config(config, may_differ=("tokens", "device", "out"))
-        if run.manifest().results.get("n_tokens", 0) >= config.tokens:
-            return run
+    if resume and run.started:
+        run.check_same_config(config, may_differ=("tokens", "out"))
+        run.check_same_inputs(model=model.facts, data=stream.facts)
     else:
         manifest = RunManifest.begin("activations", seed=config.seed, model=model.facts, data=stream.facts)
         run = RunFolder.begin(config.out, config, manifest)

@@ -34,6 +34,7 @@ class _Count(click.ParamType[int]):
 
 
 COUNT = _Count()
+SEED = click.IntRange(0, 2**31 - 1)
 
 
 @click.command("evaluate", epilog=_EXAMPLES)
@@ -49,7 +50,7 @@ COUNT = _Count()
 )
 @click.option("--model", "model_name", help="The run's model if it has moved; its content must be the same.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the bootstrap intervals.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the bootstrap intervals.")
 @json_option
 def command(run_folder: Path, tokens: int, as_json: bool, **options: Any) -> None:
     """Measure a trained SAE on held-out text and write evaluation.json into the run folder.

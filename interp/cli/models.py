@@ -4,7 +4,9 @@ from typing import Any
 
 import click
 
+from interp.cli.evaluate import SEED
 from interp.cli.output import json_option, print_facts
+from interp.errors import NonFiniteError
 from interp.models import Model, load_model
 
 _EXAMPLES = """\b
@@ -19,7 +21,7 @@ Examples:
 @click.argument("model_name", metavar="[MODEL]", default="embedded")
 @click.option("--hooks", "list_hooks", is_flag=True, help="List every hook name with its width.")
 @click.option("--continue", "prompt", metavar="TEXT", help="Let the model go on with this text (temperature 1).")
-@click.option("--seed", default=0, show_default=True, help="Seed of the continuation.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the continuation.")
 @click.option("--max-tokens", default=80, show_default=True, type=click.IntRange(1), help="Length of the continuation.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @json_option
@@ -64,6 +66,10 @@ def continue_text(model: Model, prompt: str, *, seed: int, max_tokens: int) -> s
         raise click.UsageError(f"--continue: got {ids.shape[1]} tokens; expected 1 to {model.context_size - 1}")
     torch.manual_seed(seed)
     with torch.no_grad():
+        if not bool(torch.isfinite(model.hf(ids.to(model.device)).logits).all()):
+            raise NonFiniteError(
+                f"{model.name}: its logits are NaN or infinite; check its weights or load it in float32"
+            )
         out = model.hf.generate(  # type: ignore[operator]
             inputs=ids.to(model.device),
             attention_mask=torch.ones_like(ids).to(model.device),

@@ -1,5 +1,6 @@
 """`interp train`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,21 @@ def command(config_file: Path | None, resume: bool, resume_from: str | None, as_
 
 def summary(run: RunFolder) -> dict[str, Any]:
     """Where the run is and its last line of metrics."""
-    import json
-
-    lines = run.metrics_path.read_text().splitlines()
-    last = json.loads(lines[-1]) if lines else {}
-    shown = {key: last[key] for key in ("step", "n_tokens", "loss", "explained_variance", "l0", "dead") if key in last}
+    last = last_metrics(run)
+    shown: dict[str, Any] = {
+        key: last[key] for key in ("step", "n_tokens", "loss", "explained_variance", "l0", "dead") if key in last
+    }
     return {"run": str(run.path), "sae": str(run.sae), **shown}
+
+
+def last_metrics(run: RunFolder) -> dict[str, Any]:
+    """The last whole line of metrics.jsonl; nothing if there is none."""
+    if not run.metrics_path.exists():
+        return {}
+    for line in reversed(run.metrics_path.read_text(errors="replace").splitlines()):
+        try:
+            row: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        return row
+    return {}

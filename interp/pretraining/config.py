@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from interp.config import Config
+from interp.config import Config, Seed
 from interp.counts import TokenCount
 from interp.loop import Schedule
 from interp.recording import Recording
@@ -70,7 +70,7 @@ class PretrainConfig(Config):
     """Documents sampled from the finished model for its evaluation; the card shows the first ten."""
     corpus_documents: int = Field(0, ge=0)
     """Documents that the finished model writes into corpus.jsonl.gz."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of initial weights, of order and cuts of the documents, and of what the model writes."""
     device: str = "auto"
     """auto, cpu or cuda."""

@@ -21,7 +21,7 @@ from interp.pretraining.scoring import bits_per_byte, total_nats
 from interp.pretraining.task import NextToken
 from interp.pretraining.texts import SplitTexts, read_texts
 from interp.pretraining.tokenizer import PAD_ID, encode_documents, learn_tokenizer
-from interp.recording import Row
+from interp.recording import ProgressLines, Row
 from interp.runs import RunFolder, RunManifest
 from interp.storage import new_folder, read_json, told, write_json, write_text
 
@@ -198,7 +198,11 @@ def _save_model(folder: PretrainFolder, task: NextToken, tokenizer: PreTrainedTo
 def _write_corpus(config: PretrainConfig, folder: PretrainFolder, texts: SplitTexts) -> None:
     model = load_model(str(folder.model), device=config.device)
     # Not the seed of the evaluation's samples: the corpus is other text.
-    written = list(iter_samples(model, config.corpus_documents, seed=config.seed + 1))
+    written: list[str] = []
+    with ProgressLines("corpus", config.corpus_documents) as progress:
+        for text in iter_samples(model, config.corpus_documents, seed=config.seed + 1):
+            written.append(text)
+            progress.show(len(written))
     write_corpus(folder.corpus, written)
     overlap = asdict(verbatim_overlap(written, texts.train))
     n_bytes = sum(len(text.encode()) for text in written)

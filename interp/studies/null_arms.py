@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations.harvest import harvest_batch
+from interp.errors import ConfigError
 from interp.runs import RunFolder
 from interp.storage import write_json
 from saes.evaluate_run import evaluate_parts
@@ -64,6 +65,8 @@ def run_null_arms(config: TrainConfig, *, n_seeds: int = 1, n_tokens: int = 100_
     null_arms.json holds all seeds; evaluation.json is the first seed's, with its null arms beside it. The first seed is
     the config's own; the runs of the others lie under null_arms/.
     """
+    if config.activations is not None:
+        raise ConfigError("activations: the arm with shuffled weights needs the model; leave --activations out")
     seeds = tuple(range(config.seed, config.seed + n_seeds))
     scores: dict[str, list[ArmScore]] = defaultdict(list)
     for seed in seeds:
@@ -88,7 +91,7 @@ def evaluate_with_arms(run: RunFolder, *, n_tokens: int) -> Evaluation:
 
 def _iter_arms(parts: RunParts, n_tokens: int) -> Iterator[tuple[str, Evaluation]]:
     config = parts.config.model_copy(update={"out": parts.run.path})
-    for name, arm_config in trained_arms(config).items():
+    for name, arm_config in trained_arms(config, model_seed=config.seed).items():
         arm = train(arm_config, resume=True)
         yield name, evaluate_parts(open_run(arm.path), n_tokens=n_tokens)
     heldout, seed = parts.stream("heldout"), config.seed

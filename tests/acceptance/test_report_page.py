@@ -114,7 +114,7 @@ def test_contexts_can_be_widened_one_by_one_and_all_at_once(visit):
     first.locator(".context-value").click()
     assert first.locator(".tok").count() == 32 >= before
     page.keyboard.press("w")
-    page.wait_for_function("document.querySelectorAll('.context.wide').length === 8")
+    page.wait_for_function("() => document.querySelectorAll('.context.wide').length === 8")
 
 
 def test_filters_sorting_and_keys_are_in_the_address(visit):
@@ -123,7 +123,7 @@ def test_filters_sorting_and_keys_are_in_the_address(visit):
     page.keyboard.type("density > 0.1% and level <= 3")
     page.keyboard.press("Enter")
     page.click("button.sort:has-text('density')")
-    page.wait_for_function("location.hash.includes('sort=-density')")
+    page.wait_for_function("() => location.hash.includes('sort=-density')")
     shown = page.evaluate(
         "[...document.querySelectorAll('.rows .row')].map(row => "
         "[row.querySelector('.level span').textContent, row.querySelector('.density').textContent])"
@@ -135,13 +135,15 @@ def test_filters_sorting_and_keys_are_in_the_address(visit):
     order = page.evaluate("[...document.querySelectorAll('.rows .row')].map(row => row.dataset.feature)")
     chosen = "document.querySelector('.row.chosen')?.dataset.feature"
     page.keyboard.press("k")
-    page.wait_for_function(f"{chosen} === '{order[0]}'")
+    page.wait_for_function(f"() => {chosen} === '{order[0]}'")
     page.keyboard.press("j")
-    page.wait_for_function(f"{chosen} === '{order[1]}' && location.hash.startsWith('#/features/{order[1]}?q=density')")
+    page.wait_for_function(
+        f"() => {chosen} === '{order[1]}' && location.hash.startsWith('#/features/{order[1]}?q=density')"
+    )
     page.keyboard.press("]")
-    page.wait_for_function("document.documentElement.dataset.shown === 'sample'")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'sample'")
     page.keyboard.press("[")
-    page.wait_for_function(f"{chosen} === '{order[1]}'")
+    page.wait_for_function(f"() => {chosen} === '{order[1]}'")
 
 
 def test_a_filter_that_is_not_understood_says_so(visit):
@@ -190,9 +192,9 @@ def test_hostile_tokens_stay_text(browser, hostile_report):
         page = visit.open(fragment)
         page.wait_for_load_state("load")
     page = visit.open("#/sample")
-    page.wait_for_function("document.querySelectorAll('article.feature').length === 30")
+    page.wait_for_function("() => document.querySelectorAll('article.feature').length === 30")
     page.keyboard.press("w")
-    page.wait_for_function("document.querySelectorAll('.context.wide').length > 100")
+    page.wait_for_function("() => document.querySelectorAll('.context.wide').length > 100")
     shown = page.inner_text(".object")
     for token in ("</script><script>window.injected=1</script>", "<br>", "&lt;", "<img src=x onerror=", "${summary}"):
         assert token in shown

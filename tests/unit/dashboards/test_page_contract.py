@@ -14,8 +14,6 @@ from dashboards import bundle
 from dashboards.contract import CONTRACT_VERSION, look_up, summary
 from dashboards.feature_contract import draw_sample, feature_records, feature_table, five_digits, used_tokens
 from dashboards.packing import (
-    FEATURES_PER_CHUNK,
-    TOKENS_PER_BLOCK,
     as_json,
     contexts_per_feature,
     merge_contexts,
@@ -58,6 +56,7 @@ def test_the_summary_tells_where_the_run_comes_from(told):
     essentials = dict(told["essentials"])
     assert essentials["model hash"] == "5b1f" * 16
     assert essentials["masked"] == "padding, beginning-of-sequence token, special tokens"
+    assert essentials["split"] == "by document hash, heldout share 0.05, used train"
     assert told["command"] == "interp train configs/quickstart.yaml --out runs/invented"
     assert [group["title"] for group in told["provenance"]][:3] == ["Run", "Model", "Data"]
     assert told["config"].startswith("model: embedded")
@@ -108,7 +107,6 @@ def test_unpacking_gives_the_contexts_back(run):
     whole = feature_records(run.statistics, range(64), n_contexts=5)
     assert json.loads(as_json(unpacked)) == json.loads(as_json(whole))
     assert len(text) < sum(len(context["tokens"]) for record in whole for context in record["contexts"])
-    assert FEATURES_PER_CHUNK > 0 < TOKENS_PER_BLOCK
 
 
 def _unpacked(context, text):

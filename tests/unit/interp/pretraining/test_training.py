@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import interp.fitting as fitting
 import interp.pretraining.training as training
 from interp.errors import ConfigError, DataError
 from interp.loop import StepDone
@@ -19,7 +20,7 @@ class Killed(Exception):
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    fit = training.fit
+    fit = fitting.fit
 
     def interrupted(*arguments: object, **settings: object) -> object:
         for done in fit(*arguments, **settings):
@@ -27,7 +28,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
             if isinstance(done, StepDone) and done.step == step:
                 raise Killed
 
-    monkeypatch.setattr(training, "fit", interrupted)
+    monkeypatch.setattr(fitting, "fit", interrupted)
 
 
 def weights(run: RunFolder) -> bytes:
