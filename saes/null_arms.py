@@ -101,7 +101,10 @@ def _match(
     after = descending.gather(0, firings.clamp(max=n - 1)[None])[0]
     shift = torch.where(firings == n, last - 1, torch.where(firings == 0, descending[0] + 1, (last + after) / 2))
     excess = (projections - shift).clamp(min=0).sum(0)
-    return torch.where(firings > 0, strength / excess.clamp(min=1e-30), 1.0), shift
+    # Equal contexts have equal projections: where the last firing and the first silent one are tied, no finite gain
+    # gives the wanted sum, and the gain is held to what a thousandth of the column's spread above the shift would need.
+    least = 1e-3 * projections.std(0) * firings
+    return torch.where(firings > 0, strength / torch.maximum(excess, least).clamp(min=1e-30), 1.0), shift
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,3 +83,13 @@ def test_shuffled_tokens_are_the_same_words_in_another_order(tmp_path):
     again = next(shuffled.iter_from({}))[1]
     assert torch.equal(again.token_ids, pairs[0][1].token_ids)
     assert shuffled.facts["shuffled_tokens_seed"] == 1
+
+
+def test_tied_contexts_do_not_make_matched_random_features_explode():
+    from saes.null_arms import _match
+
+    projections = torch.tensor([[2.0, 1.0], [2.0, 0.5], [0.0, 0.0], [-1.0, -1.0]])
+    gain, shift = _match(projections, torch.tensor([1, 1]), torch.tensor([3.0, 3.0]))
+    assert gain.max() < 1e5
+    fired = (gain * (projections - shift)).relu()
+    assert fired[:, 1].sum() == pytest.approx(3.0)
