@@ -71,9 +71,18 @@ def _recipe(config: PretrainConfig, manifest: RunManifest) -> str:
         f"(learning rate {schedule.lr * config.adam_lr_scale:g}) for embeddings and norms. The rate is constant, then",
         f"falls to zero ({schedule.decay}) over the last {schedule.decay_share:.0%} of the steps.",
         f"Gradient norm clipped at {config.clip_norm:g}; float32.",
+        *([_length_changed(manifest.results["length_changed"])] if "length_changed" in manifest.results else []),
         f"Seed {manifest.seed}; begun {manifest.created_utc} on {machine['processor']}{accelerator},",
         f"{machine['threads']} thread(s); torch {versions['torch']}, transformers {versions['transformers']};",
         f"commit `{manifest.commit}`.",
+    )
+
+
+def _length_changed(change: Mapping[str, int]) -> str:
+    return (
+        f"The run was begun with {change['from']:,} tokens and set to {change['to']:,}"
+        f" after step {change['at_step']:,},\n"
+        "before the decay, so that every step is that of a run of the latter length."
     )
 
 

@@ -133,6 +133,8 @@ def _take_over_length(run: RunFolder, config: PretrainConfig, finished: int) -> 
             "would have had other learning rates; resume with the same length or start anew"
         )
     write_text(run.config_path, config.to_yaml())
+    if config.tokens != old.tokens:
+        _add_results(run, {"length_changed": {"from": old.tokens, "to": config.tokens, "at_step": finished}})
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,8 @@ def test_length_may_change_before_the_decay_and_not_after(tmp_path: Path, monkey
     cut = pretrain(config.model_copy(update={"tokens": 10 * 256}), resume=True)
     assert weights(cut) == weights(direct)
     assert "tokens: 2560" in cut.config_path.read_text()
+    assert cut.manifest().results["length_changed"] == {"from": 3072, "to": 2560, "at_step": 9}
+    assert "begun with 3,072 tokens" in PretrainFolder(cut).card.read_text()
 
 
 def test_another_seed_cannot_take_over_a_run(tmp_path: Path):
