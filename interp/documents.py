@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import logging as hub_logging
+
 from interp.errors import DataError, MissingDependencyError
 from interp.storage import is_there
 
@@ -164,6 +166,9 @@ def _open_hub(name: str, text_field: str) -> Documents:
         raise MissingDependencyError(
             f"{name}: no such file or folder; reading it from the hub needs `pip install interp-workbench[hub]`"
         ) from None
+    # They would tell of every retry; what matters is raised.
+    datasets.logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     try:
         stream = datasets.load_dataset(name, split="train", streaming=True)
         revision = str(next(iter((stream.info.download_checksums or {"": ""}).keys()), ""))

@@ -172,6 +172,12 @@ BAD = [
     (["--data.heldout-share", "1.5"], "heldout_share"),
     (["--data.text-field", "story"], "no field 'story'"),
     (["--resume-from", "step_3"], "no run"),
+    (["--seed", "-1"], "seed"),
+    (["--seed", "99999999999999999999"], "seed"),
+    (["--dataset", ""], "empty"),
+    (["--model", ""], "empty"),
+    (["--dataset", "x" * 300 + ".txt"], "cannot be looked at"),
+    (["--sae.d-sae", "1000000000000"], "do not fit into memory"),
     (["/nowhere/config.yaml"], "no such config file"),
 ]
 
@@ -193,6 +199,44 @@ def test_an_occupied_folder_is_told_and_left_alone(inputs, trained, capsys):
     assert main(["train", *inputs, *SMALL, "--k", "5", "--out", str(trained), "--resume"]) == 2
     assert "sae.k = 4" in capsys.readouterr().err
     assert sorted(path.name for path in trained.iterdir()) == before
+
+
+def test_a_config_that_stands_in_the_folder_is_not_replaced(inputs, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text(f"hook: {HOOK}  # mine\n")
+    assert main(["train", str(tmp_path / "config.yaml"), *inputs, *SMALL, "--out", str(tmp_path)]) == 2
+    assert "would be replaced" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == f"hook: {HOOK}  # mine\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--data.heldout-share", "0.1"], "heldout_share"),
+        (["--data.mask.mask-bos", "false"], "mask_policy"),
+        (["--data.context-size", "12"], "context_size"),
+        (["--dataset", "other.jsonl"], "dataset"),
+    ],
+)
+def test_activations_of_another_split_mask_or_text_are_refused(inputs, tmp_path, capsys, more, message):
+    """Otherwise text that the SAE was trained on could be called held out."""
+    acts = str(tmp_path / "acts")
+    collect = ["--hooks", HOOK, "--tokens", "500", "--data.context-size", "16", "--data.heldout-share", "0.2"]
+    assert main(["collect", *inputs, *collect, "--out", acts]) == 0
+    capsys.readouterr()
+    assert main(["train", *inputs, *SMALL, "--activations", acts, "--out", str(tmp_path / "run"), *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_its_metrics_is_told(inputs, tmp_path, capsys):
+    run = tmp_path / "run"
+    arguments = ["train", *inputs, *SMALL, "--out", str(run)]
+    assert main(arguments) == 0
+    (run / "metrics.jsonl").unlink()
+    assert main([*arguments, "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*arguments, "--resume-from", "step_49"]) == 2
+    assert "metrics.jsonl" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])

@@ -140,6 +140,25 @@ def test_old_checkpoints_go_and_the_pointer_moves_last(tmp_path):
     assert latest_checkpoint(tmp_path).name == "step_10"
 
 
+def test_the_checkpoint_just_written_stays(tmp_path):
+    task, optimiser, batches = _start()
+    for step in (10, 50):
+        save_checkpoint(tmp_path, take_state(task, optimiser, batches, step=step, n_tokens=0, metrics_offset=0))
+    save_checkpoint(tmp_path, take_state(task, optimiser, batches, step=20, n_tokens=0, metrics_offset=0), keep=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step_20"]
+    assert latest_checkpoint(tmp_path).name == "step_20"
+
+
+@pytest.mark.parametrize("pointer", [b"\xff\xfe", b"", b"step_9", b"../step_1"])
+def test_a_damaged_pointer_names_what_is_there(tmp_path, pointer):
+    task, optimiser, batches = _start()
+    save_checkpoint(tmp_path, take_state(task, optimiser, batches, step=1, n_tokens=0, metrics_offset=0))
+    (tmp_path / "step_1_backup").mkdir()
+    (tmp_path / "latest").write_bytes(pointer)
+    with pytest.raises(ArtifactError, match="--resume-from step_1"):
+        latest_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b[:-1] + bytes([b[-1] ^ 255])])
 def test_a_damaged_checkpoint_names_the_one_to_use_instead(tmp_path, damage):
     task, optimiser, batches = _start()
