@@ -168,7 +168,7 @@ def _open_hub(name: str, text_field: str) -> Documents:
         ) from None
     # They would tell of every retry; what matters is raised.
     datasets.logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         stream = datasets.load_dataset(name, split="train", streaming=True)
         revision = str(next(iter((stream.info.download_checksums or {"": ""}).keys()), ""))
