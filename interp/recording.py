@@ -39,10 +39,10 @@ class MetricsFile:
         self._path = path
         with told(path):
             path.touch()
-            # Unbuffered, so that a full disk shows when a line is written and not again when the file is closed.
-            self._file = path.open("r+b", buffering=0)
             if (held := path.stat().st_size) < offset:
                 raise ArtifactError(f"{path}: got {held} bytes; the checkpoint was made at {offset}; restore the file")
+            # Unbuffered, so that a full disk shows when a line is written and not again when the file is closed.
+            self._file = path.open("r+b", buffering=0)
             self._file.truncate(offset)
             self._file.seek(offset)
 
