@@ -92,7 +92,9 @@ def _check_arguments(words: list[str]) -> None:
 
 
 def test_readme_python_blocks_are_valid():
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
         compile(block, "README.md", "exec")
 
 
