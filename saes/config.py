@@ -55,8 +55,9 @@ class SAEConfig(Config):
             raise ValueError(f"k: got {self.k} active of d_sae {self.d_sae} features; give k at most d_sae")
         if self.prefixes and not _ascending_to(self.prefixes, self.d_sae):
             raise ValueError(f"prefixes: got {list(self.prefixes)}; give ascending widths that end with {self.d_sae}")
-        if self.prefix_sampling == "pareto" and self.n_prefixes > self.d_sae:
-            raise ValueError(f"n_prefixes: got {self.n_prefixes} for {self.d_sae} features; give at most one each")
+        if self.architecture == "matryoshka" and not self.prefixes and self.n_prefixes > self._most_prefixes():
+            most = self._most_prefixes()
+            raise ValueError(f"n_prefixes: got {self.n_prefixes} for {self.d_sae} features; give at most {most}")
         return self
 
     def prefix_widths(self) -> tuple[int, ...]:
@@ -65,8 +66,11 @@ class SAEConfig(Config):
             return (self.d_sae,)
         if self.prefixes:
             return self.prefixes
-        widths = [max(1, self.d_sae >> halvings) for halvings in range(self.n_prefixes)]
-        return tuple(sorted(set(widths)))
+        return tuple(self.d_sae >> halvings for halvings in reversed(range(self.n_prefixes)))
+
+    def _most_prefixes(self) -> int:
+        """Halvings of d_sae down to one feature; drawn prefixes may take every width."""
+        return self.d_sae if self.prefix_sampling == "pareto" else self.d_sae.bit_length()
 
 
 def _ascending_to(widths: tuple[int, ...], last: int) -> bool:

@@ -83,8 +83,8 @@ def largest(values: Float[Tensor, "r m"], k: int) -> Bool[Tensor, "r m"]:
 
 def _bound_per_row(maxima: Float[Tensor, "c g"], k: int) -> Bound:
     """The k-th largest maximum of disjoint groups: at least k entries of the row reach it."""
-    # Merging groups while many more than k remain loosens the bound little and halves the cost of topk.
-    while maxima.shape[1] >= 16 * k and maxima.shape[1] % 2 == 0:
+    # Merging groups while many more than k remain loosens the bound little and quarters the cost of topk.
+    while maxima.shape[1] >= 8 * k and maxima.shape[1] % 2 == 0:
         maxima = maxima.unflatten(1, (2, -1)).amax(1)
     least = _least_positive(maxima)
     if maxima.shape[1] <= k:

@@ -22,6 +22,7 @@ def test_default_prefixes_double_up_to_the_whole_dictionary():
         ({"prefixes": (0, 8), "d_sae": 8, "k": 2}, "prefixes"),
         ({"prefixes": (4, 4, 8), "d_sae": 8, "k": 2}, "prefixes"),
         ({"n_prefixes": 9, "d_sae": 8, "k": 2, "prefix_sampling": "pareto"}, "n_prefixes"),
+        ({"n_prefixes": 8, "d_sae": 64, "k": 2}, "n_prefixes"),
         ({"k": 0}, "k"),
         ({"architecture": "topkk"}, "architecture"),
         ({"d_ssae": 4}, "d_sae"),
