@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from interp.config import Config, Seed
 
+DEFAULT_PREFIXES = 5
+
 
 class SAEConfig(Config):
     """Architecture, size and loss of a sparse autoencoder."""
@@ -16,8 +18,8 @@ class SAEConfig(Config):
     """Number of features."""
     k: int = Field(default=32, ge=1)
     """Active features per token (on average over the batch for batch_topk and matryoshka; unused by standard)."""
-    n_prefixes: int = Field(default=5, ge=1)
-    """Number of nested prefixes, each twice as wide as the one before, the last one the whole dictionary."""
+    n_prefixes: int | None = Field(default=None, ge=1)
+    """Number of nested prefixes, each twice as wide as the one before, the last one the whole dictionary; unset: 5."""
     prefixes: tuple[int, ...] = ()
     """Widths of the prefixes, ascending, ending with d_sae; overrides n_prefixes."""
     prefix_sampling: Literal["fixed", "pareto"] = "fixed"
@@ -55,7 +57,7 @@ class SAEConfig(Config):
             raise ValueError(f"k: got {self.k} active of d_sae {self.d_sae} features; give k at most d_sae")
         if self.prefixes and not _ascending_to(self.prefixes, self.d_sae):
             raise ValueError(f"prefixes: got {list(self.prefixes)}; give ascending widths that end with {self.d_sae}")
-        if self.architecture == "matryoshka" and not self.prefixes and self.n_prefixes > self._most_prefixes():
+        if self.architecture == "matryoshka" and not self.prefixes and self.nested_prefixes() > self._most_prefixes():
             most = self._most_prefixes()
             raise ValueError(f"n_prefixes: got {self.n_prefixes} for {self.d_sae} features; give at most {most}")
         return self
@@ -66,10 +68,14 @@ class SAEConfig(Config):
             return (self.d_sae,)
         if self.prefixes:
             return self.prefixes
-        return tuple(self.d_sae >> halvings for halvings in reversed(range(self.n_prefixes)))
+        return tuple(self.d_sae >> halvings for halvings in reversed(range(self.nested_prefixes())))
+
+    def nested_prefixes(self) -> int:
+        """How many prefixes, unless their widths are given."""
+        return min(DEFAULT_PREFIXES, self._most_prefixes()) if self.n_prefixes is None else self.n_prefixes
 
     def _most_prefixes(self) -> int:
-        """Halvings of d_sae down to one feature; drawn prefixes may take every width."""
+        # Halvings end at one feature; drawn prefixes may take every width.
         return self.d_sae if self.prefix_sampling == "pareto" else self.d_sae.bit_length()
 
 

@@ -21,7 +21,7 @@ class MatryoshkaSAE(BatchSelectedSAE):
             return config.prefix_widths()
         # Seeded by the step, so that a resumed run draws what the unbroken one would have drawn.
         generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + int(self.n_updates))
-        return draw_prefixes(config.d_sae, config.n_prefixes, config.pareto_exponent, generator)
+        return draw_prefixes(config.d_sae, config.nested_prefixes(), config.pareto_exponent, generator)
 
 
 def draw_prefixes(d_sae: int, n_prefixes: int, exponent: float, generator: torch.Generator) -> tuple[int, ...]:
