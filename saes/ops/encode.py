@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# 128 rows of 8,192 features are 4 MB: product and selection meet in the cache. A GPU wants large products.
-CHUNK_ROWS_CPU = 128
+# 512 rows of 8,192 features: few calls, and product and selection still meet in the cache. A GPU wants large products.
+CHUNK_ENTRIES_CPU = 1 << 22
 CHUNK_ENTRIES_GPU = 1 << 27
 
 
@@ -31,8 +31,8 @@ class Preactivations:
 
     @property
     def n_chunks(self) -> int:
-        on_cpu = self.centred.device.type == "cpu"
-        rows = CHUNK_ROWS_CPU if on_cpu else max(1, CHUNK_ENTRIES_GPU // self.weight.shape[0])
+        entries = CHUNK_ENTRIES_CPU if self.centred.device.type == "cpu" else CHUNK_ENTRIES_GPU
+        rows = max(1, entries // self.weight.shape[0])
         return max(1, -(-self.centred.shape[0] // rows))
 
     def __iter__(self) -> Iterator[tuple[int, Float[Tensor, "c f"]]]:

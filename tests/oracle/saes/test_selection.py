@@ -9,6 +9,12 @@ from saes.ops.encode import Preactivations
 from saes.ops.select import Selection, select_above, select_per_batch, select_per_token
 
 
+@pytest.fixture(autouse=True)
+def three_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 rows of 512 features go through selection in three chunks, as a large batch would."""
+    monkeypatch.setattr("saes.ops.encode.CHUNK_ENTRIES_CPU", 128 * 512)
+
+
 def as_preactivations(matrix: Tensor) -> Preactivations:
     """Pre-activations that are exactly this matrix."""
     eye = torch.eye(matrix.shape[0], dtype=matrix.dtype)
