@@ -173,7 +173,8 @@ class RunFolder:
 
     def check_same_config(self, config: Config, *, may_differ: tuple[str, ...] = ()) -> None:
         """Raises: ConfigError naming the first setting that differs from the one the run was started with."""
-        old, new = read_yaml(self.config_path), yaml.safe_load(config.to_yaml())
+        # Read as a config: a setting that is younger than the run has the default that the run went by.
+        old, new = yaml.safe_load(self.config(type(config)).to_yaml()), yaml.safe_load(config.to_yaml())
         for name, was, is_now in _differences(old, new):
             if name not in may_differ:
                 raise ConfigError(

@@ -1,12 +1,16 @@
 """What commands print: a small table for people, or one JSON object with --json."""
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH = 140
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,3 +37,14 @@ def _text(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return str(value)
+
+
+def print_grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table with a head; columns without a name, and the one of tokens, stand left, the others right."""
+    table = Table(title=title, title_justify="left", box=None)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("", "fires on") else "right", no_wrap=column == "")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    # A pipe or a file has no width of its own.
+    Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)

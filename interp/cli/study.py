@@ -1,17 +1,15 @@
 """`interp study`: published results repeated, and what a result must beat."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from interp.cli.evaluate import COUNT
 from interp.cli.options import ConfigCommand, config_options, overrides_from
-from interp.cli.output import json_option, print_facts
+from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.study_features import command as feature_sample
 from interp.cli.train import ALIASES
 from interp.recording import ProgressLines
 from interp.storage import make_folder, write_json
@@ -24,6 +22,7 @@ _EXAMPLES = """\b
 Examples:
   interp study matryoshka-toy --steps 8000 --seeds 3
   interp study null-arms --model ./stories260K --hook blocks.2.hook_resid_post --tokens 1M --out runs/stories
+  interp study feature-sample runs/stories
 """
 
 _TOY_EXAMPLES = """\b
@@ -41,7 +40,6 @@ Examples:
 """
 
 Figures = Mapping[str, Any]
-_PIPE_WIDTH = 140
 _SHOWN = {
     "parents.precision": "precision",
     "parents.recall": "recall",
@@ -97,14 +95,8 @@ def _named(metrics: Mapping[str, Figures], names: Mapping[str, str]) -> dict[str
 
 
 def _print_table(title: str, rows: Mapping[str, Mapping[str, Figures]]) -> None:
-    table = Table(title=title, title_justify="left", box=None)
-    table.add_column("", no_wrap=True)
-    for name in next(iter(rows.values())):
-        table.add_column(name, justify="right")
-    for arm, figures in rows.items():
-        table.add_row(arm, *(_spread(found) for found in figures.values()))
-    # A pipe or a file has no width of its own.
-    Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    columns = ("", *next(iter(rows.values())))
+    print_grid(title, columns, [(arm, *map(_spread, figures.values())) for arm, figures in rows.items()])
 
 
 def _spread(figures: Figures) -> str:
@@ -136,3 +128,6 @@ def null_arms(config_file: Path | None, seeds: int, eval_tokens: int, as_json: b
             for arm, metrics in study.summary().items()
         }
         _print_table("This SAE and what it must beat (mean ± sd over seeds)", rows)
+
+
+command.add_command(feature_sample)

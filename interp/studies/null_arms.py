@@ -95,13 +95,14 @@ def _iter_arms(parts: RunParts, n_tokens: int) -> Iterator[tuple[str, Evaluation
         arm = train(arm_config, resume=True)
         yield name, evaluate_parts(open_run(arm.path), n_tokens=n_tokens)
     heldout, seed = parts.stream("heldout"), config.seed
-    for name, sae in untrained_arms(parts.sae, _sample(parts), seed=seed).items():
+    for name, sae in untrained_arms(parts.sae, activation_sample(parts), seed=seed).items():
         yield name, evaluate(parts.model, sae, heldout, n_tokens=n_tokens, facts=parts.facts)
     shuffled = ShuffledTokens(heldout, seed)
     yield "shuffled_tokens", evaluate(parts.model, parts.sae, shuffled, n_tokens=n_tokens, facts=parts.facts)
 
 
-def _sample(parts: RunParts) -> Float[Tensor, "n d"]:
+def activation_sample(parts: RunParts) -> Float[Tensor, "n d"]:
+    """Activations of some training text, from which random directions learn how often and strongly to fire."""
     hooks = parts.sae.hooks_in
     batches = iter_sample(parts.stream("train"), _SAMPLE_TOKENS, seed=parts.config.seed)
     return torch.cat([harvest_batch(parts.model, batch, hooks).stacked(hooks) for batch in batches])

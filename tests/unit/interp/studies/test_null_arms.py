@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from interp.studies.feature_sample import ArmSample, SampledFeature, run_feature_sample
 from interp.studies.null_arms import TRAINED, run_null_arms
 from saes.config import SAEConfig
 from saes.evaluation import Evaluation
@@ -69,3 +70,27 @@ def test_a_second_call_trains_nothing_and_gives_the_same_scores(study, config):
     before = {path: path.stat().st_mtime_ns for path in config.out.rglob("sae_weights.safetensors")}
     assert run_null_arms(config, n_seeds=2, n_tokens=300) == study
     assert {path: path.stat().st_mtime_ns for path in config.out.rglob("sae_weights.safetensors")} == before
+
+
+def test_a_sample_of_features_is_drawn_by_seed_in_every_arm(study, config):
+    sample = run_feature_sample(config.out, seed=3, n_tokens=2000)
+    assert set(sample.arms) == ARMS - {"permuted_decoder"}
+    assert json.loads((config.out / "feature_sample.json").read_text()) == json.loads(json.dumps(sample.to_json()))
+    again = run_feature_sample(config.out, seed=4, n_tokens=2000)
+    for name, arm in sample.arms.items():
+        ids = [row.feature for row in arm.features]
+        assert len(set(ids)) == len(ids) == min(30, arm.n_alive)
+        assert all(math.isnan(row.detection_auc) or 0 <= row.detection_auc <= 1 for row in arm.features)
+        # The features are the same, only the draw is another.
+        assert arm.n_alive == again.arms[name].n_alive or name in ("matched_random", "shuffled_tokens")
+    assert [row.feature for row in sample.arms[TRAINED].features] != [
+        row.feature for row in again.arms[TRAINED].features
+    ]
+
+
+def test_an_arm_without_a_measured_feature_says_so():
+    row = SampledFeature(0, 0.1, ("a",), math.nan, 0.5, 1.0)
+    arm = ArmSample(1, (row,))
+    assert arm.quartiles("detection_auc") is None
+    assert arm.quartiles("token_auc") == (0.5, 0.5, 0.5)
+    assert arm.to_json()["features"][0]["detection_auc"] is None

@@ -1,8 +1,11 @@
 """`interp study`: what it prints and writes."""
 
 import json
+import math
 
 from interp.cli import main
+from interp.studies.feature_sample import ArmSample, FeatureSampleStudy, SampledFeature
+from interp.studies.null_arms import TRAINED
 from interp.studies.toy_training import ARMS
 
 TINY = ["--steps", "5", "--seeds", "1", "--workers", "1", "--eval-tokens", "500"]
@@ -32,6 +35,19 @@ def test_both_studies_show_examples(capsys):
         assert "--seeds" in out
 
 
+def test_the_feature_sample_prints_the_draw_and_what_it_must_beat(capsys, monkeypatch):
+    row = SampledFeature(7, 0.25, (" the", "\n"), 0.875, math.nan, 0.5)
+    study = FeatureSampleStudy(5, 100, {TRAINED: ArmSample(40, (row,)), "frozen_decoder": ArmSample(0, ())})
+    monkeypatch.setattr("interp.cli.study_features.run_feature_sample", lambda *_, **__: study)
+    assert main(["study", "feature-sample", "runs/x", "--seed", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 40 features that fire, drawn with seed 5" in out
+    assert [line.split() for line in out.splitlines() if "25.000%" in line] == [
+        ["7", "25.000%", "0.875", "–", "0.500", "␣the", "↵"]
+    ]
+    assert "not measured" in next(line for line in out.splitlines() if "frozen_decoder" in line)
+
+
 def test_what_the_user_can_mend_is_one_line(capsys):
     for arguments in (
         ["study", "matryoshka-toy", "--steps", "0"],
@@ -39,6 +55,8 @@ def test_what_the_user_can_mend_is_one_line(capsys):
         ["study", "matryoshka-toy", "--eval-l0", "-1"],
         ["study", "null-arms"],
         ["study", "null-arms", "--hook", "blocks.0.hook_resid_post", "--seeds", "0"],
+        ["study", "feature-sample", "no/such/run"],
+        ["study", "feature-sample", "no/such/run", "--seed", "-1"],
         ["study", "null-arms", "--hook", "blocks.0.hook_resid_post", "--model", "no/such/folder"],
     ):
         assert main(arguments) == 2
