@@ -3,7 +3,7 @@
 import re
 from importlib.resources import files
 
-STYLES = ("base.css", "layout.css", "table.css", "feature.css", "overview.css")
+STYLES = ("base.css", "layout.css", "table.css", "feature.css", "overview.css", "explore.css")
 ENTRY = "app.js"
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w-]+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
@@ -12,6 +12,12 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", r
 def read_web(name: str) -> str:
     """Text of a file in web/."""
     return files("dashboards").joinpath("web", name).read_text(encoding="utf-8")
+
+
+def files_of_page() -> set[str]:
+    """Names of the modules and style sheets, which a server hands out one by one."""
+    folder = files("dashboards").joinpath("web")
+    return {path.name for path in folder.iterdir() if path.name.endswith((".js", ".css"))}
 
 
 def styles() -> str:

@@ -1,8 +1,9 @@
 """What a page is told about a run, as plain JSON: the same for a single file, a live server and a notebook.
 
-Resources by name: `summary` (this file), `table`, `vocabulary` and `feature/<id>` (feature_contract.py), and
-`figures-light`, `figures-dark` (name -> Plotly figure). A change that an older renderer would misread raises
-CONTRACT_VERSION. Tokens are ids throughout; their texts stand in `vocabulary` alone.
+Resources by name: `summary` (this file); `table`, `token_index`, `tree` and `map` (feature_contract.py); `vocabulary`;
+`feature/<id>` (feature_records.py); `document/<id>` (stretches of a document); `figures-light`, `figures-dark` (name ->
+Plotly figure). A change that an older renderer would misread raises CONTRACT_VERSION. Tokens are ids throughout; their
+texts stand in `vocabulary` alone. What was not measured is null.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ from typing import Any
 
 from dashboards.feature_contract import feature_facts
 from dashboards.prefix_view import PREFIX_METRICS
-from dashboards.provenance import essentials, provenance
+from dashboards.provenance import essentials, footer, provenance
 from dashboards.run_record import RunRecord
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 Json = dict[str, Any]
 
 ARCHITECTURES = {
@@ -23,7 +24,11 @@ ARCHITECTURES = {
     "batch_topk": "BatchTopK",
     "matryoshka": "Matryoshka BatchTopK",
     "standard": "L1",
+    "jumprelu": "JumpReLU",
+    "gated": "Gated",
+    "transcoder": "Transcoder",
 }
+WITHOUT_K = ("standard", "jumprelu", "gated", "transcoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,9 @@ def summary(run: RunRecord, *, sample_seed: int, figures: Sequence[str]) -> Json
         "quality": _quality(run.evaluation),
         "prefixes": _prefixes(run.evaluation),
         "evaluated_on": _evaluated_on(run.evaluation),
-        "features": feature_facts(run.statistics, sample_seed=sample_seed),
+        "features": feature_facts(run.statistics, sample_seed=sample_seed, layout=run.layout),
         "essentials": essentials(run),
+        "footer": footer(run),
         "provenance": provenance(run),
         "command": run.manifest.command,
         "config": run.config_text,
@@ -76,14 +82,15 @@ def subject(run: RunRecord) -> Json:
     """Model, hook, architecture and size, None where the run does not say."""
     sae = run.config.get("sae")
     settings = sae if isinstance(sae, dict) else run.config
-    architecture = settings.get("architecture")
+    # An imported SAE may be of a kind that no config names.
+    architecture = run.manifest.results.get("architecture") or settings.get("architecture")
     width = run.statistics.d_sae if run.statistics is not None else settings.get("d_sae")
     return {
         "model": _model_name(run),
         "hook": run.manifest.model.get("hook") or run.config.get("hook"),
         "architecture": ARCHITECTURES.get(str(architecture), architecture),
         "d_sae": width,
-        "k": settings.get("k"),
+        "k": None if architecture in WITHOUT_K else settings.get("k"),
         "n_training_tokens": max((row.get("n_tokens", 0) for row in run.metrics), default=None),
         "notes": _null_arm_notes(run.config),
     }

@@ -1,28 +1,33 @@
-"""How a page's resources fit into one HTML file: gzip, base64, text stored once however many contexts show it.
+"""How a page's resources fit into one HTML file: gzip, base64, text stored once however many windows show it.
 
-`text/<n>` holds blocks of token ids. A packed context says where in that text it begins (`at`) and how
-long it is (`n`); web/source.js puts the tokens back, so the rest of the page sees whole contexts.
+`text/<n>` holds blocks of token ids. A packed window says where in that text it begins (`at`) and how long it is (`n`);
+`documents` says the same of each stretch of a document. web/embedded_source.js puts the tokens back, so the rest of the
+page sees whole windows and documents.
 """
 
 import base64
 import gzip
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dashboards.feature_contract import Json, feature_records
-from saes.features import FeatureStatistics
+from dashboards.feature_records import Json, WindowLimits, feature_records
+from saes.feature_statistics import FeatureStatistics
 
-FEATURES_PER_CHUNK = 256
+FEATURES_PER_CHUNK = 128
 TOKENS_PER_BLOCK = 1 << 16
-CONTEXT_BUDGET = 1 << 17
 
 
-def contexts_per_feature(d_sae: int) -> int:
-    """How many contexts each feature gets, so that a page of any dictionary stays one that opens."""
-    return max(2, CONTEXT_BUDGET // max(d_sae, 1))
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A piece of a document that windows cover without a gap: where it begins there and in the shared text."""
+
+    document: int
+    position: int
+    at: int
 
 
 def as_json(value: Any) -> str:
@@ -41,43 +46,45 @@ def pack_json(value: Any) -> str:
     return compressed(as_json(value).encode("ascii"))
 
 
-def pack_features(statistics: FeatureStatistics, *, limit: int) -> Iterator[tuple[str, Any]]:
-    """Resources `text/<n>` and `features/<n>`: all features with their contexts."""
-    records = feature_records(statistics, range(statistics.d_sae), n_contexts=limit)
-    contexts = [context for record in records for context in record["contexts"]]
-    text, starts = merge_contexts(contexts)
-    for context, start in zip(contexts, starts, strict=True):
-        context |= {"at": start, "n": len(context.pop("tokens"))}
+def pack_features(statistics: FeatureStatistics, *, limits: WindowLimits) -> Iterator[tuple[str, Any]]:
+    """Resources `text/<n>`, `documents` and `features/<n>`: all features with their windows."""
+    records = feature_records(statistics, range(statistics.d_sae), limits=limits)
+    windows = [w for record in records for kind in record["windows"].values() for w in kind or ()]
+    text, starts, stretches = merge_windows(windows)
+    for window, start in zip(windows, starts, strict=True):
+        window |= {"at": start, "n": len(window.pop("tokens"))}
     for first in range(0, len(text), TOKENS_PER_BLOCK):
         yield f"text/{first // TOKENS_PER_BLOCK}", text[first : first + TOKENS_PER_BLOCK]
+    yield "documents", _stretch_columns(stretches, len(text))
     for first in range(0, len(records), FEATURES_PER_CHUNK):
         yield f"features/{first // FEATURES_PER_CHUNK}", records[first : first + FEATURES_PER_CHUNK]
 
 
-def packing_facts(limit: int) -> Json:
+def packing_facts() -> Json:
     """What the page needs to know to unpack."""
-    return {
-        "features_per_chunk": FEATURES_PER_CHUNK,
-        "tokens_per_block": TOKENS_PER_BLOCK,
-        "contexts_per_feature": limit,
-    }
+    return {"features_per_chunk": FEATURES_PER_CHUNK, "tokens_per_block": TOKENS_PER_BLOCK}
 
 
-def merge_contexts(contexts: Sequence[Json]) -> tuple[list[int], list[int]]:
-    """One text that holds every context's tokens, and where each begins; those that overlap in a document share it."""
-    begins = [context["position"] - context["peak"] for context in contexts]
-    order = sorted(range(len(contexts)), key=lambda index: (contexts[index]["document"], begins[index]))
-    starts = [0] * len(contexts)
+def merge_windows(windows: Sequence[Json]) -> tuple[list[int], list[int], list[Stretch]]:
+    """One text that holds every window's tokens, where each begins, and its stretches.
+
+    Windows that overlap or touch in a document share a stretch.
+    """
+    begins = [window["position"] - window["peak"] for window in windows]
+    order = sorted(range(len(windows)), key=lambda index: (windows[index]["document"], begins[index]))
+    starts = [0] * len(windows)
     text: list[int] = []
-    document, stretch, begin = None, 0, 0
+    stretches: list[Stretch] = []
     for index in order:
-        tokens = contexts[index]["tokens"]
-        offset = begins[index] - begin
-        if contexts[index]["document"] != document or not _continues(text, stretch + offset, tokens):
-            document, stretch, begin, offset = contexts[index]["document"], len(text), begins[index], 0
-        starts[index] = stretch + offset
+        document, tokens = windows[index]["document"], windows[index]["tokens"]
+        last = stretches[-1] if stretches else None
+        offset = begins[index] - last.position if last else 0
+        if last is None or last.document != document or not _continues(text, last.at + offset, tokens):
+            last, offset = Stretch(document, begins[index], len(text)), 0
+            stretches.append(last)
+        starts[index] = last.at + offset
         text += tokens[len(text) - starts[index] :]
-    return text, starts
+    return text, starts, stretches
 
 
 def _continues(text: list[int], start: int, tokens: list[int]) -> bool:
@@ -87,6 +94,16 @@ def _continues(text: list[int], start: int, tokens: list[int]) -> bool:
     """
     shared = min(len(text) - start, len(tokens))
     return shared >= 0 and text[start : start + shared] == tokens[:shared]
+
+
+def _stretch_columns(stretches: Sequence[Stretch], n_text: int) -> Json:
+    ends = [*(stretch.at for stretch in stretches[1:]), n_text]
+    return {
+        "document": [stretch.document for stretch in stretches],
+        "position": [stretch.position for stretch in stretches],
+        "at": [stretch.at for stretch in stretches],
+        "n": [end - stretch.at for stretch, end in zip(stretches, ends, strict=False)],
+    }
 
 
 def script_element(name: str, packed: str) -> str:

@@ -6,34 +6,16 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from dashboards import bundle, packing
-from dashboards.contract import Json, summary
-from dashboards.density_view import density_figure
-from dashboards.feature_contract import feature_table, used_tokens
-from dashboards.prefix_view import prefix_figure
+from dashboards.contract import summary
+from dashboards.feature_records import WINDOW_BUDGET, window_limits
+from dashboards.resources import table_resources
+from dashboards.run_figures import figures_json, run_figures
 from dashboards.run_record import RunRecord, load_run
-from dashboards.theme import DARK, LIGHT, Theme
-from dashboards.training_view import (
-    dead_figure,
-    l0_figure,
-    loss_figure,
-    schedule_figure,
-    throughput_figure,
-    variance_figure,
-)
+from dashboards.theme import DARK, LIGHT
 from interp.storage import write_text
-
-TRAINING_FIGURES = {
-    "loss": (loss_figure, "loss"),
-    "variance": (variance_figure, "explained_variance"),
-    "l0": (l0_figure, "l0"),
-    "dead": (dead_figure, "dead"),
-    "schedule": (schedule_figure, "lr"),
-    "throughput": (throughput_figure, "tokens_per_s"),
-}
 
 
 def write_report(run_folder: Path | str, out: Path | str | None = None, *, sample_seed: int = 0) -> Path:
@@ -47,14 +29,10 @@ def write_report(run_folder: Path | str, out: Path | str | None = None, *, sampl
     return path
 
 
-def render(run: RunRecord, *, sample_seed: int = 0) -> str:
-    """The whole page as text."""
-    figures = {theme.name: run_figures(run, theme) for theme in (LIGHT, DARK)}
-    limit = packing.contexts_per_feature(run.statistics.d_sae) if run.statistics is not None else 0
-    told = summary(run, sample_seed=sample_seed, figures=list(figures["light"])) | {
-        "packing": packing.packing_facts(limit)
-    }
-    resources = {name: packing.pack_json(value) for name, value in _resources(run, figures, limit)}
+def render(run: RunRecord, *, sample_seed: int = 0, window_budget: int = WINDOW_BUDGET) -> str:
+    """The whole page as text; `window_budget` bounds how many contexts it holds."""
+    told = summary(run, sample_seed=sample_seed, figures=list(run_figures(run))) | {"packing": packing.packing_facts()}
+    resources = {name: packing.pack_json(value) for name, value in _resources(run, window_budget)}
     resources["plotly"] = packing.compressed(get_plotlyjs().encode("utf-8"))
     return Template(bundle.read_web("page.html")).substitute(
         title=html.escape(f"{run.name}: SAE report"),
@@ -65,30 +43,11 @@ def render(run: RunRecord, *, sample_seed: int = 0) -> str:
     )
 
 
-def run_figures(run: RunRecord, theme: Theme = LIGHT) -> dict[str, go.Figure]:
-    """Every figure that the run has the numbers for, by name."""
-    metrics, statistics = run.metrics, run.statistics
-    prefixes = (run.evaluation or {}).get("prefixes") or []
-    figures = {}
-    if statistics is not None:
-        figures["density"] = density_figure(statistics.density, statistics.level, theme)
-    if len(prefixes) > 1:
-        figures["prefixes"] = prefix_figure(prefixes, theme)
-    for name, (view, key) in TRAINING_FIGURES.items():
-        if any(key in row for row in metrics):
-            figures[name] = view(metrics, theme)
-    return figures
-
-
-def _resources(run: RunRecord, figures: dict[str, dict[str, go.Figure]], limit: int) -> Iterator[tuple[str, Any]]:
+def _resources(run: RunRecord, window_budget: int) -> Iterator[tuple[str, Any]]:
     """In the order of need: a browser can read the first ones while the rest still arrives."""
     if run.statistics is not None:
-        yield "table", feature_table(run.statistics)
-        yield "vocabulary", packing.vocabulary(used_tokens(run.statistics), run.token_texts)
-        yield from packing.pack_features(run.statistics, limit=limit)
-    for name, drawn in figures.items():
-        yield f"figures-{name}", _figures_json(drawn)
-
-
-def _figures_json(figures: dict[str, go.Figure]) -> Json:
-    return {name: figure.to_plotly_json() for name, figure in figures.items()}
+        yield from ((name, make()) for name, make in table_resources(run, run.statistics).items())
+    for theme in (LIGHT, DARK):
+        yield f"figures-{theme.name}", figures_json(run_figures(run, theme))
+    if run.statistics is not None:
+        yield from packing.pack_features(run.statistics, limits=window_limits(run.statistics, window_budget))

@@ -1,6 +1,7 @@
 """Where a run comes from, as lines of label and value."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dashboards.run_record import RunRecord
@@ -25,6 +26,30 @@ def essentials(run: RunRecord) -> list[Line]:
         "hardware": ", ".join(_written(value) for value in _hardware(manifest.hardware)),
     }
     return _lines(lines)
+
+
+def footer(run: RunRecord) -> list[Line]:
+    """The line at the foot of every page: model, data, seed, source; hashes shortened, whole in `provenance`."""
+    manifest = run.manifest
+    data = run.config.get("dataset") or manifest.data.get("dataset") or UNKNOWN
+    split = manifest.data.get("split")
+    used = split.get("used") if isinstance(split, Mapping) else None
+    model = run.config.get("model") or manifest.model.get("name")
+    return [
+        ["model", f"{_last(model)} {_short(manifest.model.get('content_hash'))}"],
+        ["data", f"{_last(data)}{f', {used}' if used else ''} {_short(manifest.data.get('content_hash'))}"],
+        ["seed", str(manifest.seed)],
+        ["commit", _short(manifest.commit)],
+    ]
+
+
+def _last(name: Any) -> str:
+    """A hub name, or the last part of a folder."""
+    return Path(str(name)).name if name and Path(str(name)).is_absolute() else str(name or UNKNOWN)
+
+
+def _short(digest: Any) -> str:
+    return str(digest)[:12] if digest else UNKNOWN
 
 
 def _split(split: Any) -> str:

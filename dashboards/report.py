@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from dashboards.decoder_layout import decoder_layout
+from dashboards.layout_file import LAYOUT_FILE, save_layout
 from dashboards.page import write_report
-from dashboards.tokens import save_token_texts
-from interp.recording import ProgressLines
+from dashboards.tokens import save_token_texts, token_texts
+from interp.recording import progress_of_stages
 from interp.runs import RunFolder
 from interp.storage import make_folder, write_json
 from saes.evaluate_run import evaluate_parts
-from saes.features import collect_features, save_features
+from saes.feature_files import load_features
+from saes.features import FeatureSettings, FeatureStatistics, write_features
+from saes.io import load_sae
 from saes.run_parts import RunParts, open_run
 
 
@@ -35,19 +42,34 @@ def report_run(
             result = evaluate_parts(parts, n_tokens=evaluation_tokens)
             write_json(run.evaluation_path, result.to_json())
         if missing_features:
-            describe_features(parts, n_tokens=n_tokens)
+            describe_features(parts, FeatureSettings(n_tokens=n_tokens))
+    add_layout(run)
     return write_report(path, out)
 
 
-def describe_features(parts: RunParts, *, n_tokens: int) -> None:
-    """One pass over training text: statistics and examples of every feature, into the run folder."""
-    with ProgressLines("features", n_tokens) as progress:
+def add_layout(run: RunFolder) -> None:
+    """Compute the decoder's map where it is missing and the run has its SAE.
 
-        def on_progress(_what: str, done: int, total: int) -> None:
-            progress.show(min(done, total))
+    Raises: ArtifactError if the SAE or the feature statistics are damaged.
+    """
+    if (run.features / LAYOUT_FILE).exists() or not run.sae.is_dir():
+        return
+    sae, density = load_sae(run.sae, device="cpu"), load_features(run.features).density
+    alive = torch.from_numpy(np.flatnonzero(density > 0))
+    save_layout(run.features, decoder_layout(sae.directions(torch.arange(sae.d_sae)), alive))
 
-        statistics = collect_features(
-            parts.model, parts.sae, parts.stream("train"), n_tokens=n_tokens, facts=parts.facts, on_progress=on_progress
-        )
-    save_features(parts.run.features, statistics)
+
+def describe_features(parts: RunParts, settings: FeatureSettings, *, dataset: str | None = None) -> FeatureStatistics:
+    """One pass over the run's training text, or over another data set: everything about every feature, into the run.
+
+    The same call after an interruption goes on where it stopped.
+    """
+    texts = token_texts(parts.model.tokenizer)
+    stream = parts.stream("train" if dataset is None else "all", dataset=dataset)
+    with progress_of_stages() as tell:
+        statistics = write_features(
+            parts.model, parts.sae, stream, parts.run.features, settings,
+            facts=parts.facts, token_texts=texts, on_progress=tell,
+        )  # fmt: skip
     save_token_texts(parts.run.features, parts.model.tokenizer)
+    return statistics

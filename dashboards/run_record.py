@@ -1,16 +1,22 @@
 """Everything a finished run left on disk, read once; what was not measured is None."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dashboards.decoder_layout import DecoderLayout
+from dashboards.feature_contract import Labels
+from dashboards.layout_file import load_layout
 from dashboards.tokens import load_token_texts
 from interp.config import read_yaml
 from interp.errors import ArtifactError
 from interp.runs import RunFolder, RunManifest
 from interp.storage import read_json
-from saes.features import FeatureStatistics, load_features
+from saes.feature_files import load_features
+from saes.feature_index import INDEX_FILE
+from saes.feature_statistics import FeatureStatistics
+from saes.feature_store import FeatureStore
 
 MetricRow = dict[str, float]
 
@@ -27,6 +33,8 @@ class RunRecord:
     evaluation: dict[str, Any] | None
     statistics: FeatureStatistics | None
     token_texts: list[str] | None
+    layout: DecoderLayout | None = None
+    labels: Labels = field(default_factory=dict)
 
 
 def load_run(path: Path | str) -> RunRecord:
@@ -35,6 +43,7 @@ def load_run(path: Path | str) -> RunRecord:
     Raises: ArtifactError if it is no run folder or a file in it is damaged.
     """
     run = RunFolder.open(path)
+    statistics = load_features(run.features) if (run.features / "features.json").exists() else None
     return RunRecord(
         name=run.name,
         manifest=run.manifest(),
@@ -42,8 +51,10 @@ def load_run(path: Path | str) -> RunRecord:
         config_text=run.config_path.read_text(encoding="utf-8") if run.config_path.exists() else "",
         metrics=read_metrics(run.metrics_path),
         evaluation=_read_evaluation(run.evaluation_path),
-        statistics=load_features(run.features) if run.features.is_dir() else None,
+        statistics=statistics,
         token_texts=load_token_texts(run.features),
+        labels={} if statistics is None else _labels(run.features),
+        layout=None if statistics is None else load_layout(run.features, statistics.d_sae),
     )
 
 
@@ -65,6 +76,12 @@ def read_metrics(path: Path) -> list[MetricRow]:
             raise ArtifactError(f"{path}, line {number}: got {type(row).__name__}; expected a JSON object")
         rows.append({key: value for key, value in row.items() if isinstance(value, int | float)})
     return rows
+
+
+def _labels(features_folder: Path) -> Labels:
+    if not (features_folder / INDEX_FILE).exists():
+        return {}
+    return {label.feature: (label.label, label.note) for label in FeatureStore.open(features_folder).labels()}
 
 
 def _read_evaluation(path: Path) -> dict[str, Any] | None:

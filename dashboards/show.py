@@ -10,18 +10,23 @@ import plotly.graph_objects as go
 
 from dashboards.contract import headline
 from dashboards.density_view import density_figure
-from dashboards.page import run_figures, write_report
+from dashboards.page import render, write_report
+from dashboards.run_figures import run_figures
 from dashboards.run_record import RunRecord, load_run
 from dashboards.theme import LIGHT, Theme
 from dashboards.training_view import loss_figure
 from interp.errors import ConfigError
 from interp.runs import RunFolder
-from saes.features import FeatureStatistics
+from saes.feature_statistics import FeatureStatistics
+
+NOTEBOOK_WINDOWS = 1 << 16
+"""Contexts of a page inside a notebook, which saves what it shows."""
+FRAME_HEIGHT = 780
 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run's key figures as a table; its Plotly figures by name under `figures`."""
+    """A run as the same page as its report, in a frame of its own; its Plotly figures by name under `figures`."""
 
     run: RunRecord
     figures: dict[str, go.Figure]
@@ -32,12 +37,15 @@ class RunView:
         return write_report(self.folder, out)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(label)}</th><td>{html.escape(value)}</td></tr>"
-            for label, value in headline(self.run)
+        """Key figures as text, so that a viewer that refuses frames shows something true, and below them the page."""
+        figures = " · ".join(f"{html.escape(label)} <b>{html.escape(value)}</b>" for label, value in headline(self.run))
+        page = html.escape(render(self.run, window_budget=NOTEBOOK_WINDOWS), quote=True)
+        # Without allow-same-origin the page can reach neither the notebook nor its server.
+        frame = (
+            f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="{html.escape(self.run.name, quote=True)}" '
+            f'style="width:100%;height:{FRAME_HEIGHT}px;border:1px solid #8884;border-radius:6px"></iframe>'
         )
-        figures = ", ".join(self.figures) or "none"
-        return f"<table><caption>{html.escape(self.run.name)}</caption>{rows}</table><p>Figures: {figures}.</p>"
+        return f"<p>{html.escape(self.run.name)}: {figures}</p>{frame}"
 
 
 def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from dashboards.decoder_layout import DecoderLayout
+from dashboards.layout_file import save_layout
 from dashboards.tokens import VOCABULARY_FILE
 from interp.config import Config
 from interp.runs import RunFolder, RunManifest
 from interp.storage import write_json
-from saes.features import FeatureStatistics, save_features
+from saes.feature_files import save_features
+from saes.feature_statistics import FeatureStatistics
+from saes.feature_windows import Windows
 
 STORY = """Once upon a time there was little girl named Lily . She loved to play in the park with her dog Spot One day
 they saw big red ball and Tom said that he wanted it too The cat sad because lost its toy kind bird flew down do not be
@@ -21,6 +25,8 @@ HOSTILE = (
     "\n\n\t", "", "${summary}", "]]>", "<!--", "é́́́́", "\ufeff\u200b",
 )  # fmt: skip
 N_BINS = 60
+N_BANDS, PER_BAND = 5, 5
+N_RELATED = 10
 
 
 class InventedSettings(Config):
@@ -53,8 +59,10 @@ def make_run(
     ).model_copy(update={"command": "interp train configs/quickstart.yaml --out runs/invented", "status": "finished"})
     run = RunFolder.begin(folder, settings, manifest)
     texts = vocabulary(hostile)
-    save_features(run.features, invented_features(rng, len(texts), prefixes, n_examples, window))
+    statistics = invented_features(rng, len(texts), prefixes, n_examples, window)
+    save_features(run.features, statistics)
     (run.features / VOCABULARY_FILE).write_text(json.dumps(texts))
+    save_layout(run.features, invented_layout(rng, statistics))
     run.metrics_path.write_text("".join(json.dumps(row) + "\n" for row in training_rows(rng, prefixes)))
     write_json(run.evaluation_path, evaluation(prefixes))
     return folder
@@ -76,31 +84,90 @@ def invented_features(
     dead = density == 0
     text = rng.integers(0, n_words, (400, 200))
     strongest = np.where(dead, 0, rng.lognormal(1.8, 0.5, d_sae)).astype(np.float32)
-    values = strongest[:, None] * np.linspace(1.0, 0.6, n_examples, dtype=np.float32)
-    document = rng.integers(0, 400, (d_sae, n_examples))
-    start = rng.integers(0, 200 - window, (d_sae, n_examples))
-    tokens = text[document[..., None], start[..., None] + np.arange(window)]
-    peak = np.full((d_sae, n_examples), window * 2 // 3)
-    acts = np.where(rng.random(tokens.shape) < 0.06, rng.random(tokens.shape) * values[..., None] * 0.9, 0)
-    np.put_along_axis(acts, peak[..., None], values[..., None], axis=2)
-    tokens[dead] = -1
     shares = np.sort(rng.dirichlet(np.ones(8), d_sae), axis=1)[:, :-6:-1]
     raised = np.sort(np.abs(rng.normal(0, 1, (d_sae, 10))), axis=1)[:, ::-1]
     lowered = -np.sort(np.abs(rng.normal(0, 1, (d_sae, 10))), axis=1)[:, ::-1]
     edges = np.logspace(-2.5, 1.5, N_BINS + 1)
+    level = np.searchsorted(prefixes, np.arange(d_sae), side="right") + 1
+    shape = (strongest[:, None] * np.linspace(0.05, 1.0, N_BANDS + 1)).astype(np.float32)
+    bands = np.repeat((shape[:, 1:] * 0.8), PER_BAND, axis=1)
     return FeatureStatistics(
-        n_tokens=200_000, n_documents=400, d_sae=d_sae, density=density,
+        n_tokens=200_000, n_documents=400, d_sae=d_sae, n_coactivation_tokens=200_000, density=density,
         density_interval=np.stack([density * 0.94, density * 1.06], axis=1),
         max_activation=strongest, mean_activation=strongest * 0.35,
-        histogram=histograms(rng, density, strongest, edges), bin_edges=edges,
-        top_values=values, top_tokens=tokens.astype(np.int32), top_acts=acts.astype(np.float16),
-        top_peak=peak.astype(np.int32), top_document=document, top_position=(start + peak).astype(np.int32),
+        histogram=histograms(rng, density, strongest, edges), bin_edges=edges, quantile_edges=shape,
+        top=windows(rng, text, strongest[:, None] * np.linspace(1.0, 0.6, n_examples), window),
+        random=windows(rng, text, strongest[:, None] * rng.random((d_sae, 10)), window),
+        quantile=windows(rng, text, bands, window),
         raised_tokens=some_tokens(rng, n_words, d_sae, 10), raised_logits=raised.astype(np.float32),
         lowered_tokens=some_tokens(rng, n_words, d_sae, 10), lowered_logits=lowered.astype(np.float32),
         firing_tokens=np.where(dead[:, None], -1, some_tokens(rng, n_words, d_sae, 5)),
         firing_token_share=np.where(dead[:, None], 0, shares),
-        level=np.searchsorted(prefixes, np.arange(d_sae), side="right") + 1,
+        level=level, **related(rng, d_sae, dead), **family(rng, level, dead), **aucs(rng, dead),
     )  # fmt: skip
+
+
+def windows(rng: np.random.Generator, text: np.ndarray, values: np.ndarray, width: int) -> Windows:
+    """A window per value around a place drawn from the text; none where the value is zero."""
+    values = values.astype(np.float32)
+    document = rng.integers(0, len(text), values.shape)
+    start = rng.integers(0, text.shape[1] - width, values.shape)
+    tokens = text[document[..., None], start[..., None] + np.arange(width)]
+    peak = np.full(values.shape, width * 2 // 3)
+    acts = np.where(rng.random(tokens.shape) < 0.06, rng.random(tokens.shape) * values[..., None] * 0.9, 0)
+    np.put_along_axis(acts, peak[..., None], values[..., None], axis=2)
+    tokens[values == 0] = -1
+    return Windows(
+        values=values, tokens=tokens.astype(np.int32), acts=acts.astype(np.float16), peak=peak.astype(np.int32),
+        document=document, position=(start + peak).astype(np.int32),
+    )  # fmt: skip
+
+
+def related(rng: np.random.Generator, d_sae: int, dead: np.ndarray) -> dict[str, np.ndarray]:
+    """Partners and neighbours: the next features round the dictionary; the dead have no partner."""
+    others = (np.arange(d_sae)[:, None] + np.arange(1, N_RELATED + 1)) % d_sae
+    falling = np.sort(rng.random((d_sae, N_RELATED)), axis=1)[:, ::-1].astype(np.float32)
+    return {
+        "partners": np.where(dead[:, None], -1, others), "partner_count": np.full_like(others, 12),
+        "partner_given_feature": falling, "feature_given_partner": falling / 2, "partner_lift": 1 + 9 * falling,
+        "partner_correlation": falling / 3, "neighbours": others, "neighbour_cosine": falling ** 2,
+    }  # fmt: skip
+
+
+def family(rng: np.random.Generator, level: np.ndarray, dead: np.ndarray) -> dict[str, np.ndarray]:
+    """A parent for most features of later levels, drawn from the level before; children to match."""
+    d_sae = len(level)
+    parents, children = np.full((d_sae, 2), -1), np.full((d_sae, 20), -1)
+    n_children = np.zeros(d_sae, dtype=np.int64)
+    for feature in np.flatnonzero((level > 1) & ~dead & (rng.random(d_sae) < 0.8)):
+        parent = int(rng.choice(np.flatnonzero(level == level[feature] - 1)))
+        parents[feature, 0] = parent
+        if n_children[parent] < 20:
+            children[parent, n_children[parent]] = feature
+            n_children[parent] += 1
+    up, down = (ids >= 0 for ids in (parents, children))
+    return {
+        "parents": parents, "parent_cosine": np.where(up, 0.41, 0.0), "parent_given_feature": np.where(up, 0.83, 0.0),
+        "feature_given_parent": np.where(up, 0.07, 0.0), "children": children,
+        "child_cosine": np.where(down, 0.41, 0.0), "child_given_feature": np.where(down, 0.07, 0.0),
+        "feature_given_child": np.where(down, 0.83, 0.0),
+    }  # fmt: skip
+
+
+def aucs(rng: np.random.Generator, dead: np.ndarray) -> dict[str, np.ndarray]:
+    """AUCs of the three kinds; detection is not measured for one feature in ten."""
+    token, bigram, detection = 0.5 + 0.5 * rng.random((3, len(dead)))
+    detection[rng.random(len(dead)) < 0.1] = np.nan
+    return {
+        name: np.where(dead, np.nan, values)
+        for name, values in (("token_auc", token), ("bigram_auc", bigram), ("detection_auc", detection))
+    }
+
+
+def invented_layout(rng: np.random.Generator, statistics: FeatureStatistics) -> DecoderLayout:
+    """Places drawn at random for the features that fire."""
+    x, y = np.where(statistics.density > 0, rng.normal(0, 4, (2, statistics.d_sae)), np.nan)
+    return DecoderLayout(x, y, kept=0.21, kept_by_pca=0.02, kept_by_chance=0.002)
 
 
 def some_tokens(rng: np.random.Generator, n_words: int, n: int, k: int) -> np.ndarray:

@@ -1,30 +1,40 @@
-// The page: a header with the key figures, tabs, and whichever view the address asks for.
+// The page: a header with the key figures, tabs, whichever view the address asks for, and where it all comes from.
 
+import { DocumentView } from "./document.js";
 import { h, replace } from "./dom.js";
-import { FeaturesView, SampleView } from "./features.js";
+import { EmbeddedSource } from "./embedded_source.js";
+import { FeaturesView } from "./features.js";
+import { FetchSource } from "./fetch_source.js";
 import { Figures } from "./figures.js";
-import { precise, write } from "./format.js";
+import { levelStep } from "./format.js";
+import { footer, header } from "./frame.js";
 import { helpDialog, startKeys } from "./keys.js";
+import { MapView } from "./map.js";
 import { overview } from "./overview.js";
 import { provenance, training } from "./provenance.js";
-import { TABS, address, go, read } from "./router.js";
-import { EmbeddedSource } from "./source.js";
+import { TABS, address, followLinks, go, read } from "./router.js";
+import { SampleView } from "./sample.js";
 import { Appearance } from "./theme.js";
 import { startTooltip } from "./tooltip.js";
+import { TreeView } from "./tree.js";
 
-const CONTRACT_VERSION = 1;
+const CONTRACT_VERSION = 2;
+const NEED_FEATURES = ["features", "tree", "map", "sample", "document"];
 
 class App {
   constructor(source) {
     Object.assign(this, { source, summary: source.summary, views: new Map(), theme: new Appearance() });
     this.figures = new Figures(source, this.theme);
-    this.tabs = TABS.filter((tab) => this.summary.features || !["features", "sample"].includes(tab));
+    const { features } = this.summary;
+    this.tabs = TABS.filter((tab) => features || !NEED_FEATURES.includes(tab)).filter((tab) => tab !== "tree" || features.levels.length > 1);
     this.links = new Map(this.tabs.map((tab) => [tab, h("a", { href: address({ tab }) }, this.title(tab))]));
     this.main = h("main", {});
     this.help = helpDialog();
-    replace(document.getElementById("page"), this.header(), this.main);
+    const tools = { links: [...this.links.values()], theme: this.theme, onHelp: () => this.help.showModal() };
+    replace(document.getElementById("page"), header(this.summary, tools), this.main, footer(this.summary));
     startTooltip();
     startKeys(this.actions());
+    followLinks();
     window.addEventListener("hashchange", () => this.show());
   }
 
@@ -33,56 +43,57 @@ class App {
     return tab[0].toUpperCase() + tab.slice(1);
   }
 
-  header() {
-    const { run, subject, headline } = this.summary;
-    const about = [subject.model, subject.hook ? h("b", {}, subject.hook) : null, [subject.architecture, subject.d_sae?.toLocaleString("en-US")].filter(Boolean).join(" ")];
-    return h(
-      "header",
-      {},
-      h("a", { class: "run plain", href: address({ tab: "overview" }) }, run.name),
-      h("span", { class: "about muted" }, about.filter(Boolean).flatMap((part, index) => (index ? [" \u00b7 ", part] : [part]))),
-      h("span", { class: "headline" }, headline.map(keyFigure)),
-      h("nav", { "aria-label": "pages" }, [...this.links.values()]),
-      this.themeButton(),
-      h("button", { class: "quiet icon", title: "keys and filters (?)", onclick: () => this.help.showModal() }, "?"),
-    );
-  }
-
-  themeButton() {
-    const other = () => (this.theme.name === "dark" ? "Light" : "Dark");
-    const button = h("button", { class: "quiet icon theme", title: "light or dark (t)", onclick: () => this.theme.toggle() }, other());
-    this.theme.onChange(() => (button.textContent = other()));
-    return button;
-  }
-
   actions() {
     const onView = (name, ...values) => () => this.views.get(this.route.tab)?.then((view) => view[name]?.(...values));
+    const pages = Object.fromEntries(this.tabs.map((tab, index) => [String(index + 1), () => this.links.get(tab).click()]));
     return {
+      ...pages,
       j: onView("step", 1),
       k: onView("step", -1),
       w: onView("widen"),
+      ArrowRight: onView("unfold", true),
+      ArrowLeft: onView("unfold", false),
+      0: onView("whole"),
       t: () => this.theme.toggle(),
       "[": () => this.turn(-1),
       "]": () => this.turn(1),
+      "{": () => this.page(-1),
+      "}": () => this.page(1),
       "?": () => this.help.showModal(),
-      "/": async () => {
-        if (!this.summary.features) return;
-        if (this.route.tab !== "features") go({ tab: "features" });
-        (await this.view("features")).search.select();
-      },
+      "/": () => this.search(),
+      f: async () => (await this.features()).tokens?.open(),
     };
   }
 
-  turn(by) {
+  // On a feature its tabs, elsewhere the pages.
+  async turn(by) {
+    const view = await this.view(this.route.tab);
+    if (view.turn && this.route.tab !== "sample") view.turn(by);
+    else this.page(by);
+  }
+
+  page(by) {
     const place = this.tabs.indexOf(this.route.tab);
     this.links.get(this.tabs[(place + by + this.tabs.length) % this.tabs.length]).click();
   }
 
+  async search() {
+    if (!this.summary.features) return;
+    const view = await this.view(this.route.tab);
+    (view.search ?? (await this.features()).search).select();
+  }
+
+  async features() {
+    if (this.route.tab !== "features") go({ tab: "features" });
+    return this.view("features");
+  }
+
   async show() {
     this.route = read(location.hash);
-    if (!this.tabs.includes(this.route.tab)) this.route.tab = "overview";
+    if (!this.tabs.includes(this.route.tab) && !(this.route.tab === "document" && this.summary.features)) this.route.tab = "overview";
     const { tab } = this.route;
-    for (const [name, link] of this.links) link.setAttribute("aria-current", name === tab ? "page" : "false");
+    const current = tab === "document" ? "features" : tab;
+    for (const [name, link] of this.links) link.setAttribute("aria-current", name === current ? "page" : "false");
     const view = await this.view(tab);
     if (tab !== this.route.tab) return;
     if (this.main.firstElementChild !== view.element) replace(this.main, view.element);
@@ -90,7 +101,7 @@ class App {
     document.title = `${this.summary.run.name}: ${this.title(tab)}${this.route.id === null ? "" : ` ${this.route.id}`}`;
     document.documentElement.dataset.shown = tab;
     // A tab leads back to the state in which it was left.
-    this.links.get(tab).setAttribute("href", address(this.route));
+    this.links.get(tab)?.setAttribute("href", address(this.route));
   }
 
   view(tab) {
@@ -102,29 +113,32 @@ class App {
     if (tab === "overview") return { element: overview(this.summary, this.figures) };
     if (tab === "training") return { element: training(this.summary, this.figures) };
     if (tab === "provenance") return { element: provenance(this.summary) };
-    const data = { summary: this.summary, ...(await this.source.table()) };
-    return tab === "features" ? new FeaturesView(data, this.source) : new SampleView(data, this.source);
+    const missing = tab === "map" && !this.summary.features.has.map;
+    if (missing) return { element: h("div", { class: "page" }, h("p", { class: "muted" }, "Not measured: the decoder's map was not computed. `interp report` computes it where the run has its SAE.")) };
+    const data = await this.data();
+    const views = { features: FeaturesView, tree: TreeView, map: MapView, sample: SampleView, document: DocumentView };
+    return new views[tab](data, this.source, this.theme);
+  }
+
+  async data() {
+    const [table, tokenIndex] = await Promise.all([this.source.table(), this.source.tokenIndex()]);
+    return { summary: this.summary, step: levelStep(this.summary.features.levels), tokenIndex, ...table };
   }
 }
 
-function keyFigure({ label, value, kind, unit }) {
-  const text = value === null ? "not measured" : kind === "number" ? precise(value) : write(value, kind);
-  const short = unit === "nats/token" ? " nats" : "";
-  return h("span", { class: "key" }, h("span", { class: "muted" }, label), " ", h("b", {}, text, value === null ? "" : short));
-}
-
-function start() {
+async function start() {
   const page = document.getElementById("page");
-  if (!("DecompressionStream" in window)) {
+  const embedded = document.getElementById("summary") !== null;
+  if (embedded && !("DecompressionStream" in window)) {
     page.textContent = "This page needs a browser of 2023 or later (DecompressionStream).";
     return;
   }
-  const source = new EmbeddedSource();
+  const source = embedded ? new EmbeddedSource() : await FetchSource.open("resource/");
   if (source.summary.contract_version !== CONTRACT_VERSION) {
     page.textContent = `This page reads version ${CONTRACT_VERSION} of its data; got ${source.summary.contract_version}. Write the report again.`;
     return;
   }
-  new App(source).show();
+  await new App(source).show();
 }
 
 start();

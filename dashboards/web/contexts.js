@@ -1,58 +1,61 @@
-// Text around a feature's strongest activations. Opacity is activation; the peak is marked; a click widens.
+// Text around a feature's firings. Opacity is activation; the peak is marked; a click widens; "doc" opens the document.
 
 import { h, replace } from "./dom.js";
-import { CONTEXT_CHARACTERS, cut, markSpaces, number, visible } from "./format.js";
+import { CONTEXT_CHARACTERS, number } from "./format.js";
+import { address } from "./router.js";
+import { tokenMark } from "./tokens.js";
 
 const LEFT_CHARACTERS = 42;
 const RIGHT_CHARACTERS = 220;
-const FAINTEST = 0.12;
 
-export function contextList(feature, strongest, vocabulary, wide) {
-  if (feature.contexts.length === 0) return h("p", { class: "muted" }, "No context: it did not fire on the text looked at.");
-  return h(
-    "div",
-    { class: wide ? "contexts wide" : "contexts" },
-    feature.contexts.map((context) => contextRow(context, strongest, vocabulary, wide)),
-  );
+export function contextList(windows, about) {
+  if (windows.length === 0) return h("p", { class: "muted" }, "No context: it did not fire on the text looked at.");
+  return h("div", { class: about.wide ? "contexts wide" : "contexts" }, windows.map((window) => contextRow(window, about)));
 }
 
-function contextRow(context, strongest, vocabulary, wide) {
+function contextRow(context, about) {
   const text = h("div", { class: "context-text" });
-  let widened = wide;
-  const toggle = h(
-    "button",
-    {
-      class: "context-value",
-      title: "show more or less of the text",
-      onclick: () => {
-        widened = !widened;
-        fill();
-      },
-    },
-    number(context.value),
-  );
-  const row = h("div", { class: "context" }, toggle, text, h("div", { class: "context-source muted" }, `doc ${context.document}`));
+  let widened = about.wide;
+  const turn = () => {
+    widened = !widened;
+    fill();
+  };
+  const toggle = h("button", { class: "context-value", title: "show more or less of the text", onclick: turn }, number(context.value));
+  const href = address({ tab: "document", id: context.document, feature: String(about.feature), at: String(context.position) });
+  const source = h("a", { class: "context-source plain muted", href, title: "open the document" }, `doc ${context.document}`);
+  const row = h("div", { class: "context" }, toggle, text, source);
   const fill = () => {
     row.classList.toggle("wide", widened);
     toggle.setAttribute("aria-expanded", String(widened));
-    replace(text, tokens(context, strongest, vocabulary, widened));
+    replace(text, tokens(context, about, widened));
   };
   text.addEventListener("click", () => {
-    if (String(getSelection()) === "") toggle.click();
+    if (String(getSelection()) === "") turn();
   });
   fill();
   return row;
 }
 
-function tokens(context, strongest, vocabulary, widened) {
-  const texts = context.tokens.map((id) => vocabulary.text(id));
+function tokens(context, { strongest, data }, widened) {
+  const texts = context.tokens.map((id) => data.vocabulary.text(id));
   const [first, last] = widened ? [0, texts.length] : trim(texts, context.peak);
   const acts = new Map(context.fired);
   const shown = [];
   for (let index = first; index < last; index += 1) {
-    shown.push(token(context, texts[index], index, acts.get(index) ?? 0, strongest));
+    shown.push(
+      tokenMark({
+        id: context.tokens[index],
+        text: texts[index],
+        act: acts.get(index) ?? 0,
+        strongest: strongest || 1,
+        position: context.position - context.peak + index,
+        document: context.document,
+        peak: index === context.peak,
+      }),
+    );
   }
-  return [first > 0 ? h("span", { class: "muted" }, "\u2026") : null, shown, last < texts.length ? h("span", { class: "muted" }, "\u2026") : null];
+  const more = () => h("span", { class: "muted" }, "\u2026");
+  return [first > 0 ? more() : null, shown, last < texts.length ? more() : null];
 }
 
 // As many whole tokens around the peak as a line has room for.
@@ -63,24 +66,4 @@ function trim(texts, peak) {
   let last = peak + 1;
   for (let used = 0; last < texts.length && used < RIGHT_CHARACTERS; last += 1) used += length(texts[last]);
   return [first, last];
-}
-
-function token(context, text, index, act, strongest) {
-  const known = text !== null;
-  const strength = act > 0 ? FAINTEST + (1 - FAINTEST) * Math.min(1, act / strongest) : 0;
-  const element = h("span", {
-    class: index === context.peak ? "tok peak" : "tok",
-    "data-act": act,
-    "data-token": context.tokens[index],
-    "data-position": context.position - context.peak + index,
-    "data-document": context.document,
-    "data-length": known && text.length > CONTEXT_CHARACTERS ? text.length : null,
-  });
-  const written = known ? cut(visible(text), CONTEXT_CHARACTERS) : `\u27e8${context.tokens[index]}\u27e9`;
-  // The space before a word is part of the token but not of the mark.
-  const space = act > 0 && /^ +(?=[^ ])/.exec(written)?.[0] ? " " : "";
-  const mark = act > 0 ? h("span", { class: "lit", style: { "--strength": strength.toFixed(3) } }) : element;
-  if (mark !== element) element.append(space, mark);
-  markSpaces(mark, written.slice(space.length), true);
-  return element;
 }

@@ -1,74 +1,68 @@
 // Everything known of one feature, as a page of its own or as a card among others.
 
-import { h } from "./dom.js";
-import { chip, interval, number, share, write } from "./format.js";
 import { contextList } from "./contexts.js";
+import { crumbs } from "./crumbs.js";
+import { h } from "./dom.js";
 import { effectLists } from "./effects.js";
+import { exampleTab } from "./examples.js";
+import { share } from "./format.js";
 import { histogram } from "./histogram.js";
+import { keyNumbers } from "./numbers.js";
+import { address } from "./router.js";
 
-export function featureView(feature, { summary, table, vocabulary }, { wide = false, limit = Infinity, href = null, onWiden = null } = {}) {
-  const value = (key) => table.columns.find((column) => column.key === key)?.values[feature.id] ?? null;
-  const shown = { ...feature, contexts: feature.contexts.slice(0, limit) };
-  const strongest = value("max") || 1;
+// Tabs of a feature, by their part of the address; the first has none.
+export const FEATURE_TABS = [
+  { key: "", label: "Top" },
+  { key: "quantiles", label: "Quantiles" },
+  { key: "random", label: "Random firing" },
+  { key: "near", label: "Near threshold" },
+  { key: "cofiring", label: "Co-firing" },
+  { key: "neighbours", label: "Neighbours" },
+];
+
+export function featureView(feature, data, { route, wide, onWiden }) {
+  const value = valuesOf(feature, data.table);
+  const view = FEATURE_TABS.find(({ key }) => key === route.view) ?? FEATURE_TABS[0];
   return h(
     "article",
     { class: "feature", id: `feature-${feature.id}` },
-    place(summary, value("level")),
-    heading(feature.id, href),
-    keyNumbers(feature, value, table, vocabulary),
-    value("density") ? panels(feature, value("density"), summary, vocabulary) : null,
-    h(
-      "div",
-      { class: "subhead" },
-      h("h3", {}, "Top contexts"),
-      h("span", { class: "muted" }, counted(shown, feature, summary)),
-      onWiden ? h("button", { class: "quiet", onclick: onWiden, "aria-pressed": String(wide) }, wide ? "Narrow all" : "Widen all") : null,
-    ),
-    contextList(shown, strongest, vocabulary, wide),
+    head(feature, value, data),
+    h("nav", { class: "feature-tabs", "aria-label": "what is shown of the feature" }, FEATURE_TABS.map((tab) => tabLink(tab, tab === view, route))),
+    exampleTab(view.key, feature, value, data, { wide, onWiden, route }),
   );
 }
 
-function heading(id, href) {
-  const title = h("h2", {}, "Feature ", String(id), h("span", { class: "muted unlabelled" }, "unlabelled"));
-  return href ? h("a", { class: "plain", href }, title) : title;
-}
-
-function place(summary, level) {
-  if (level === null) return null;
-  const { levels } = summary.features;
-  const own = levels.find((one) => one.level === level);
-  const words = `level ${level} of ${levels.length} \u00b7 features ${own.first.toLocaleString("en-US")} to ${(own.first + own.n - 1).toLocaleString("en-US")}`;
-  return h("p", { class: "crumb muted" }, words, level === 1 ? ", the most general" : level === levels.length ? ", the most specific" : "");
-}
-
-function counted(shown, feature, summary) {
-  const n = shown.contexts.length;
-  const of = feature.contexts.length > n ? ` of ${feature.contexts.length}` : "";
-  return `${n}${of}, strongest first, from ${summary.features.n_tokens.toLocaleString("en-US")} tokens`;
-}
-
-function keyNumbers(feature, value, table, vocabulary) {
-  const density = value("density");
-  if (!density) return h("p", { class: "muted" }, "Dead: it never fired on the text looked at.");
-  const [low, high] = table.density_interval[feature.id];
-  const [commonest] = feature.fires_on;
-  const range = low === null ? "interval not measured" : interval([low, high], "share");
+// A feature among others: its figures and its first few contexts.
+export function featureCard(feature, data, { limit, href, wide }) {
+  const value = valuesOf(feature, data.table);
   return h(
-    "dl",
-    { class: "numbers" },
-    figure(share(density), ["density ", h("span", { class: "nobreak" }, `(${range})`)]),
-    figure(number(value("max")), "max activation"),
-    figure(number(value("mean")), "mean, firing"),
-    commonest ? figure(share(commonest[1]), ["of firings on ", chip(vocabulary.text(commonest[0]), commonest[0])]) : null,
-    value("auc") === null ? figure("not measured", "detection AUC", true) : figure(write(value("auc"), "number"), "detection AUC"),
+    "article",
+    { class: "feature", id: `feature-${feature.id}` },
+    head(feature, value, data, href),
+    contextList((feature.windows.top ?? []).slice(0, limit), { feature: feature.id, strongest: value("max"), data, wide }),
   );
 }
 
-function figure(value, label, quiet = false) {
-  return h("div", {}, h("dd", { class: quiet ? "muted" : "" }, value), h("dt", {}, label));
+function valuesOf(feature, table) {
+  return (key) => table.columns.find((column) => column.key === key)?.values[feature.id] ?? null;
 }
 
-function panels(feature, density, summary, vocabulary) {
+function head(feature, value, data, href = null) {
+  const label = value("label");
+  const title = h("h2", {}, label ? [label, h("span", { class: "muted unlabelled" }, `#${feature.id}`)] : [`Feature ${feature.id}`, h("span", { class: "muted unlabelled" }, "unlabelled")]);
+  return [
+    crumbs(feature.id, value("level"), data),
+    href ? h("a", { class: "plain", href }, title) : title,
+    value("note") ? h("p", { class: "note" }, value("note")) : null,
+    value("density") ? [keyNumbers(feature, value, data), panels(feature, value("density"), data)] : h("p", { class: "muted dead" }, "Dead: it never fired on the text looked at."),
+  ];
+}
+
+function tabLink(tab, current, route) {
+  return h("a", { href: address({ ...route, view: tab.key }), "aria-current": current ? "true" : null }, tab.label);
+}
+
+function panels(feature, density, { summary, vocabulary }) {
   return h(
     "div",
     { class: "panels" },

@@ -13,6 +13,11 @@ const writers = {
   count: (value) => Math.round(value).toLocaleString("en-US"),
 };
 
+// Five blues: n levels take evenly spaced ones, as dashboards/theme.py does for figures.
+export function levelStep(levels) {
+  return (level) => (levels.length < 2 ? 2 : Math.round(((level - 1) * 4) / (levels.length - 1)));
+}
+
 export function write(value, kind) {
   return value === null || value === undefined ? "not measured" : writers[kind](value);
 }

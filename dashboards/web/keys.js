@@ -5,16 +5,22 @@ import { h } from "./dom.js";
 const KEYS = [
   ["j  k", "next, previous feature"],
   ["/", "filter features"],
-  ["[  ]", "previous, next page"],
+  ["f", "which features fire on a token"],
+  ["[  ]", "previous, next tab of a feature; elsewhere page"],
+  ["1 \u2026 7  {  }", "pages"],
+  ["\u2190  \u2192", "tree: close, open a feature"],
+  ["0", "map: all of it"],
   ["w", "widen or narrow all contexts"],
   ["t", "light or dark"],
   ["?", "this help"],
 ];
 const FILTERS = [
-  ["density > 0.1%", "compare a column: feature, level, density, max, mean, top token"],
-  ["lily", "features that fire on, or raise, a token with these letters"],
+  ["density > 0.1% and level <= 3", "compare any column, shown or not; join by and, or, not, ( )"],
+  ["lily", "a token with these letters among those it fires on, raises or lowers"],
+  ['token = " Lily"', "fires on exactly this token; a space may be written as \u2423"],
+  ["raises: he", "a tokens column with these letters; = for the exact token"],
+  ["AUC = none", "what was not measured"],
   ["#212", "one feature"],
-  ["level <= 2 and max > 4", "several conditions"],
 ];
 
 export function helpDialog() {

@@ -1,35 +1,53 @@
-// Every state has an address: #/features/212?q=density+%3E+0.1%25&sort=-density
+// Every state has an address: #/features/212/quantile?q=density+%3E+0.1%25&sort=-density
 
-export const TABS = ["overview", "features", "sample", "training", "provenance"];
+export const TABS = ["overview", "features", "tree", "map", "sample", "training", "provenance"];
+const PAGES = [...TABS, "document"];
+// Parts of a state that an address carries after "?", with the name each has there.
+const PARAMETERS = { query: "q", sort: "sort", columns: "cols", open: "open", level: "level", least: "least", zoom: "zoom", feature: "feature", at: "at" };
+
+// The document of a notebook's frame has no address of its own that could be rewritten.
+const rewritable = location.protocol !== "about:";
 
 export function read(hash) {
-  const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
-  const [tab, id] = path.split("/");
-  const parameters = new URLSearchParams(query);
+  const [path, asked = ""] = hash.replace(/^#\/?/, "").split("?");
+  const [tab, id, view] = path.split("/");
+  const parameters = new URLSearchParams(asked);
   return {
-    tab: TABS.includes(tab) ? tab : "overview",
+    tab: PAGES.includes(tab) ? tab : "overview",
     id: /^\d+$/.test(id ?? "") ? Number(id) : null,
-    query: parameters.get("q") ?? "",
-    sort: parameters.get("sort") ?? "",
+    view: /^[a-z]+$/.test(view ?? "") ? view : "",
+    ...Object.fromEntries(Object.entries(PARAMETERS).map(([part, name]) => [part, parameters.get(name) ?? ""])),
   };
 }
 
-export function address({ tab, id = null, query = "", sort = "" }) {
+export function address(route) {
   const parameters = new URLSearchParams();
-  if (query) parameters.set("q", query);
-  if (sort) parameters.set("sort", sort);
+  for (const [part, name] of Object.entries(PARAMETERS)) if (route[part]) parameters.set(name, route[part]);
   const asked = parameters.toString();
-  return `#/${tab}${id === null ? "" : `/${id}`}${asked ? `?${asked}` : ""}`;
+  const id = route.id ?? null;
+  const path = id === null ? "" : `/${id}${route.view ? `/${route.view}` : ""}`;
+  return `#/${route.tab}${path}${asked ? `?${asked}` : ""}`;
 }
 
 // Small steps replace the address, so that the back button leads to the last page, not the last keystroke.
 export function go(route, { replace = false } = {}) {
   const to = address(route);
   if (to === location.hash) return;
-  if (!replace) {
+  if (!replace || !rewritable) {
     location.hash = to;
     return;
   }
   history.replaceState(null, "", to);
   window.dispatchEvent(new Event("hashchange"));
+}
+
+// A frame without an address would follow "#/tree" to the page around it, so links are followed here.
+export function followLinks() {
+  if (rewritable) return;
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.('a[href^="#"]');
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    location.hash = link.getAttribute("href");
+  });
 }

@@ -1,55 +1,14 @@
-// Where the page's data comes from. The renderer asks for `summary`, `table`, `feature(id)`, `figures(theme)` and
-// `plotly`; this host finds them packed in the page itself (dashboards/packing.py). A server would answer the same.
+// What the renderer asks for, whatever host it runs in: `summary`, `table()`, `feature(id)`, `relations()`, `map()`,
+// `tokenIndex()`, `document(id)`, `figures(theme)` and `plotly()`. A host gives the text of a resource by name
+// (dashboards/contract.py) and, where it packs them, puts features and documents together again.
 
-export class EmbeddedSource {
-  constructor() {
-    this.summary = JSON.parse(document.getElementById("summary").textContent);
+import { Relations } from "./relations.js";
+import { TokenIndex, Vocabulary } from "./vocabulary.js";
+
+export class Source {
+  constructor(summary) {
+    this.summary = summary;
     this.resources = new Map();
-    this.whole = new Promise((resolve) => {
-      if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", resolve, { once: true });
-      else resolve();
-    });
-  }
-
-  async table() {
-    const [table, vocabulary] = await Promise.all([this.json("table"), this.json("vocabulary")]);
-    return { table, vocabulary: new Vocabulary(vocabulary) };
-  }
-
-  figures(theme) {
-    return this.json(`figures-${theme}`);
-  }
-
-  async plotly() {
-    if (!window.Plotly) {
-      const code = await this.text("plotly");
-      if (!window.Plotly) {
-        const script = document.createElement("script");
-        script.textContent = code;
-        document.head.append(script);
-      }
-    }
-    return window.Plotly;
-  }
-
-  // A feature with whole contexts: the tokens are put back from the text that all contexts share.
-  async feature(id) {
-    const { features_per_chunk: size } = this.summary.packing;
-    const records = await this.json(`features/${Math.floor(id / size)}`);
-    const record = records[id % size];
-    const contexts = await Promise.all(
-      record.contexts.map(async (context) => ({ ...context, tokens: await this.tokens(context.at, context.n) })),
-    );
-    return { ...record, contexts };
-  }
-
-  async tokens(at, n) {
-    const { tokens_per_block: size } = this.summary.packing;
-    const first = Math.floor(at / size);
-    const last = Math.floor((at + n - 1) / size);
-    const blocks = [];
-    for (let block = first; block <= last; block += 1) blocks.push(await this.json(`text/${block}`));
-    return blocks.flat().slice(at - first * size, at - first * size + n);
   }
 
   json(name) {
@@ -57,46 +16,41 @@ export class EmbeddedSource {
     return this.resources.get(name);
   }
 
-  async text(name) {
-    const packed = await this.element(name);
-    const stream = new Blob([bytes(packed.textContent)]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Response(stream).text();
+  async table() {
+    const [table, vocabulary] = await Promise.all([this.json("table"), this.json("vocabulary")]);
+    this.vocabulary ??= new Vocabulary(vocabulary);
+    return { table, vocabulary: this.vocabulary };
   }
 
-  async element(name) {
-    const find = () => document.querySelector(`script[data-resource="${name}"]`);
-    // An element that is the last one so far may still be arriving.
-    const early = find();
-    if (early && early.nextElementSibling) return early;
-    await this.whole;
-    const element = find();
-    if (!element) throw new Error(`this page holds no ${name}`);
-    return element;
-  }
-}
-
-class Vocabulary {
-  constructor({ ids, texts }) {
-    this.texts = new Map(ids.map((id, index) => [id, texts[index]]));
+  async tokenIndex() {
+    if (this.summary.features.has.token_index) this.index ??= new TokenIndex(await this.json("token_index"));
+    return this.index ?? null;
   }
 
-  text(id) {
-    return this.texts.get(id) ?? null;
+  // Parents and children, where the dictionary has levels and they were measured.
+  async relations() {
+    if (this.summary.features.has.tree) this.related ??= new Relations(await this.json("tree"), this.summary.features.tree_least);
+    return this.related ?? null;
   }
 
-  // Ids of the tokens whose text contains these letters, whatever their case.
-  matching(letters) {
-    const wanted = letters.toLowerCase();
-    const found = new Set();
-    for (const [id, text] of this.texts) if (text !== null && text.toLowerCase().includes(wanted)) found.add(id);
-    return found;
+  map() {
+    return this.json("map");
   }
-}
 
-function bytes(base64) {
-  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(base64);
-  const characters = atob(base64);
-  const found = new Uint8Array(characters.length);
-  for (let index = 0; index < characters.length; index += 1) found[index] = characters.charCodeAt(index);
-  return found;
+  feature(id) {
+    return this.json(`feature/${id}`);
+  }
+
+  document(id) {
+    return this.json(`document/${id}`);
+  }
+
+  figures(theme) {
+    return this.json(`figures-${theme}`);
+  }
+
+  plotly() {
+    this.library ??= this.loadPlotly();
+    return this.library;
+  }
 }

@@ -1,19 +1,27 @@
-// The feature list. Only the rows in sight exist, so 65,000 features scroll like 60.
+// The feature list: chosen columns, sorted by a click on a head.
 
 import { h, replace } from "./dom.js";
 import { chip, number, share } from "./format.js";
+import { Rows } from "./rows.js";
 
-const ROW = 29;
-const SPARE = 10;
 const LOWEST_DECADE = -5;
+const GAP = 10;
+// Least width in pixels, and whether a column takes a part of what is left over.
+const WIDTHS = { level: [44], tokens: [112, "1fr"], text: [128, "1fr"], share: [62], number: [56], count: [56] };
+const OWN_WIDTHS = { feature: [50], density: [92], token_auc: [66], bigram_auc: [74], top_token: [64], neighbour: [96] };
 
 const cells = {
-  level: (value, context) => h("span", { class: "level", "data-step": context.step(value) }, String(value)),
-  tokens: (value, context) => value.map((id) => chip(context.vocabulary.text(id), id)),
-  number: (value) => (value ? number(value) : "\u2013"),
-  share: (value, context) =>
-    context.key === "density" ? [bar(value), value ? share(value) : h("span", { class: "muted" }, "dead")] : value ? share(value) : "\u2013",
+  level: (value, { step }) => levelBadge(value, step),
+  tokens: (value, { vocabulary }) => value.map((id) => chip(vocabulary.text(id), id)),
+  text: (value) => value,
+  number: (value) => number(value),
+  count: (value) => value.toLocaleString("en-US"),
+  share: (value, { key }) => (key === "density" ? [bar(value), value ? share(value) : h("span", { class: "muted" }, "dead")] : share(value)),
 };
+
+export function levelBadge(level, step) {
+  return h("span", { class: "level", "data-step": step(level), title: `level ${level}` }, String(level));
+}
 
 // Length by order of magnitude: densities span five decades.
 function bar(value) {
@@ -22,50 +30,34 @@ function bar(value) {
 }
 
 export class FeatureTable {
-  constructor({ columns, vocabulary, step, onSelect, onSort }) {
-    Object.assign(this, { columns, vocabulary, step, onSelect, onSort });
-    this.order = [];
-    this.selected = null;
+  constructor({ vocabulary, step, onSelect, onSort }) {
+    Object.assign(this, { vocabulary, step, onSelect, onSort, columns: [], order: [], selected: null });
     this.head = h("div", { class: "row head", role: "row" });
-    this.rows = h("div", { class: "rows", role: "rowgroup" });
-    this.spacer = h("div", { class: "spacer" }, this.rows);
-    this.scroller = h("div", { class: "scroller", onscroll: () => this.draw() }, this.spacer);
-    const template = ["feature", ...columns.map((column) => column.key)].map((key) => `var(--column-${key}, 64px)`).join(" ");
-    this.element = h(
-      "div",
-      { class: "table", role: "table", "aria-label": "features", style: { "--columns": template } },
-      this.head,
-      this.scroller,
-    );
-    this.rows.addEventListener("click", (event) => {
+    this.headFrame = h("div", { class: "head-frame" }, this.head);
+    this.rows = new Rows((place) => this.row(place), { onScroll: () => (this.headFrame.scrollLeft = this.rows.element.scrollLeft) });
+    this.element = h("div", { class: "table", role: "table", "aria-label": "features" }, this.headFrame, this.rows.element);
+    this.rows.body.addEventListener("click", (event) => {
       const row = event.target.closest(".row");
       if (row) this.onSelect(Number(row.dataset.feature));
     });
-    new ResizeObserver(() => this.draw()).observe(this.scroller);
   }
 
-  show(order, sort) {
-    this.order = order;
-    this.drawHead(sort);
-    this.spacer.style.height = `${order.length * ROW}px`;
+  show(order, sort, columns) {
+    Object.assign(this, { order, columns });
+    const widths = [{ key: "feature" }, ...columns].map(({ key, kind }) => OWN_WIDTHS[key] ?? WIDTHS[kind]);
+    this.element.style.setProperty("--columns", widths.map(([least, part]) => (part ? `minmax(${least}px, ${part})` : `${least}px`)).join(" "));
+    this.element.style.setProperty("--least", `${widths.reduce((sum, [least]) => sum + least + GAP, 8)}px`);
     this.element.setAttribute("aria-rowcount", order.length);
-    this.first = null;
-    this.draw();
+    this.drawHead(sort);
+    this.rows.show(order.length);
   }
 
   select(feature) {
     if (feature === this.selected) return;
     this.selected = feature;
     const place = this.order.indexOf(feature);
-    if (place >= 0) this.reveal(place);
-    this.first = null;
-    this.draw();
-  }
-
-  reveal(place) {
-    const { scrollTop, clientHeight } = this.scroller;
-    const top = place * ROW;
-    if (top < scrollTop || top + ROW > scrollTop + clientHeight) this.scroller.scrollTop = top - clientHeight / 2 + ROW / 2;
+    if (place >= 0) this.rows.reveal(place);
+    this.rows.redraw();
   }
 
   drawHead(sort) {
@@ -76,36 +68,31 @@ export class FeatureTable {
   headCell(column, sort) {
     const current = (sort.replace("-", "") || "feature") === column.key;
     const direction = sort.startsWith("-") ? "descending" : "ascending";
-    const next = current ? (sort.startsWith("-") ? column.key : `-${column.key}`) : column.kind === "share" || column.kind === "number" ? `-${column.key}` : column.key;
-    const label = h("button", { class: "sort", title: column.meaning, onclick: () => this.onSort(column.key === "feature" && !current ? "feature" : next) }, column.label);
+    const label = h("button", { class: "sort", title: column.meaning, onclick: () => this.onSort(nextSort(column, current, sort)) }, column.label);
     if (current && sort) label.append(h("span", { class: "direction" }, direction === "ascending" ? "\u2191" : "\u2193"));
-    return h("div", { class: `cell ${column.kind}`, role: "columnheader", "aria-sort": current ? direction : "none" }, label);
+    return h("div", { class: `cell ${column.kind} ${column.key}`, role: "columnheader", "aria-sort": current ? direction : "none" }, label);
   }
 
-  draw() {
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW) - SPARE);
-    const n = Math.ceil(this.scroller.clientHeight / ROW) + 2 * SPARE;
-    if (first === this.first && n === this.n) return;
-    Object.assign(this, { first, n });
-    this.rows.style.transform = `translateY(${first * ROW}px)`;
-    replace(this.rows, this.order.slice(first, first + n).map((feature, index) => this.row(feature, first + index)));
-  }
-
-  row(feature, index) {
+  row(place) {
+    const feature = this.order[place];
     const chosen = feature === this.selected;
     return h(
       "div",
-      { class: chosen ? "row chosen" : "row", role: "row", "aria-rowindex": index + 1, "aria-selected": String(chosen), "data-feature": feature },
-      h("div", { class: "cell number", role: "cell" }, String(feature)),
-      this.columns.map((column) =>
-        h("div", { class: `cell ${column.kind} ${column.key}`, role: "cell" }, this.cell(column, feature)),
-      ),
+      { class: chosen ? "row chosen" : "row", role: "row", "aria-rowindex": place + 1, "aria-selected": String(chosen), "data-feature": feature },
+      h("div", { class: "cell number feature", role: "cell" }, String(feature)),
+      this.columns.map((column) => h("div", { class: `cell ${column.kind} ${column.key}`, role: "cell" }, this.cell(column, feature))),
     );
   }
 
   cell(column, feature) {
     const value = column.values[feature];
-    const context = { vocabulary: this.vocabulary, key: column.key, step: this.step };
-    return value === null ? "\u2013" : cells[column.kind](value, context);
+    if (value === null) return h("span", { class: "muted", title: "not measured" }, "\u2013");
+    return cells[column.kind](value, { vocabulary: this.vocabulary, key: column.key, step: this.step });
   }
+}
+
+// Quantities begin with the largest, names and numbers of features with the first; a second click turns round.
+function nextSort({ key, kind }, current, sort) {
+  if (current) return sort.startsWith("-") ? key : `-${key}`;
+  return ["share", "number", "count"].includes(kind) && key !== "feature" ? `-${key}` : key;
 }

@@ -16,7 +16,7 @@ export function startTooltip() {
 
 function place(tip, token) {
   const { act, token: id, position, document: doc, length } = token.dataset;
-  const lines = [["activation", act === "0" ? "0" : number(Number(act))], ["token id", id], ["position", position], ["document", doc]];
+  const lines = [["activation", act === undefined ? "not stored" : act === "0" ? "0" : number(Number(act))], ["token id", id], ["position", position], ["document", doc]];
   if (length) lines.push(["characters", Number(length).toLocaleString("en-US")]);
   replace(tip, lines.map(([label, value]) => h("div", {}, h("span", { class: "muted" }, label), h("b", {}, value))));
   const box = token.getClientRects()[0];

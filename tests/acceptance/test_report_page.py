@@ -2,58 +2,19 @@
 
 import json
 import re
-import shutil
 
+import numpy as np
 import pytest
 
+from dashboards.feature_contract import feature_table
 from dashboards.page import write_report
+from dashboards.run_record import load_run
+from tests.browsing import Visit
 from tests.invented_run import HOSTILE, make_run
 
-playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 MEGABYTE = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; install the package chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A page opened from disk, with everything that it asked for and complained about."""
-
-    def __init__(self, browser, path, **options):
-        self.context = browser.new_context(viewport={"width": 1440, "height": 860}, **options)
-        self.page = self.context.new_page()
-        self.path, self.requests, self.complaints = path, [], []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda line: self.complaints.append(line.text) if line.type != "log" else None)
-
-    def open(self, fragment):
-        tab = re.match(r"#/(\w+)", fragment)[1]
-        if self.requests:
-            self.page.evaluate("fragment => { location.hash = fragment }", fragment)
-        else:
-            self.page.goto(self.path.as_uri() + fragment)
-        self.page.wait_for_function("tab => document.documentElement.dataset.shown === tab", arg=tab)
-        return self.page
-
-    def close(self):
-        self.context.close()
-        assert self.complaints == []
-        assert {url.split("#")[0] for url in self.requests} == {self.path.as_uri()}
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +38,16 @@ def test_the_overview_says_what_it_is_how_good_and_how_to_repeat_it(visit):
     ):  # fmt: skip
         assert expected in text
     assert "0.861" in page.inner_text("header")
+
+
+@pytest.mark.parametrize("tab", ["overview", "features", "tree", "map", "sample", "training", "provenance"])
+def test_every_page_says_where_it_comes_from(visit, tab):
+    page = visit.open(f"#/{tab}")
+    foot = page.inner_text("footer")
+    for expected in ("embedded 5b1f5b1f5b1f", "embedded, train 90ce90ce90ce", "seed 0", "interp train configs/"):
+        assert expected in foot
+    page.click("footer a")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'provenance'")
 
 
 @pytest.mark.parametrize(("tab", "figures"), [("overview", 2), ("training", 6)])
@@ -141,14 +112,18 @@ def test_filters_sorting_and_keys_are_in_the_address(visit):
         f"() => {chosen} === '{order[1]}' && location.hash.startsWith('#/features/{order[1]}?q=density')"
     )
     page.keyboard.press("]")
-    page.wait_for_function("() => document.documentElement.dataset.shown === 'sample'")
+    page.wait_for_function(f"() => location.hash.startsWith('#/features/{order[1]}/quantiles?')")
     page.keyboard.press("[")
+    page.wait_for_function(f"() => location.hash.startsWith('#/features/{order[1]}?')")
+    page.keyboard.press("}")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'tree'")
+    page.keyboard.press("2")
     page.wait_for_function(f"() => {chosen} === '{order[1]}'")
 
 
 def test_a_filter_that_is_not_understood_says_so(visit):
     page = visit.open("#/features?q=weight+%3E+3")
-    assert 'no column "weight"' in page.inner_text(".count")
+    assert 'no column "weight"; columns: feature, level' in page.inner_text(".count")
     page.keyboard.press("?")
     assert page.is_visible("dialog.help")
 
@@ -180,6 +155,148 @@ def test_on_a_narrow_screen_the_list_is_a_drawer(visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 800
 
 
+QUERIES = [
+    ("density > 0.5% and level <= 3", lambda row: row["density"] > 0.005 and row["level"] <= 3),
+    ("level = 1 or level = 5", lambda row: row["level"] in (1, 5)),
+    ("not (level = 1 or level = 5), density < 1%", lambda row: row["level"] in (2, 3, 4) and row["density"] < 0.01),
+    ("AUC = none", lambda row: row["detection_auc"] is None),
+    ("auc != none and token auc >= 0.9", lambda row: row["detection_auc"] is not None and row["token_auc"] >= 0.9),
+    ('fires on = "\u2423Lily"', lambda row: " Lily" in row["fires_on"]),
+    ("fires_on: LIL", lambda row: any("lil" in token.lower() for token in row["fires_on"])),
+    ("#7 or 9", lambda row: row["feature"] in (7, 9)),
+    ("firings < 1,000", lambda row: row["firings"] < 1000),
+]
+
+
+@pytest.mark.parametrize(("query", "accepts"), QUERIES, ids=[query for query, _ in QUERIES])
+def test_queries_mean_what_they_say(visit, report, query, accepts):
+    page = visit.open("#/features?cols=level")
+    page.fill(".search", query)
+    expected = [row["feature"] for row in table_rows(report.parent) if accepts(row)]
+    assert 0 < len(expected) < 256
+    page.wait_for_function("n => document.querySelector('.count').textContent.startsWith(n + ' of')", arg=len(expected))
+    shown = page.evaluate("[...document.querySelectorAll('.rows .row')].map(row => Number(row.dataset.feature))")
+    assert shown == expected[: len(shown)]
+
+
+def table_rows(folder):
+    """The table's rows with tokens as text, from the same contract that the page reads."""
+    run = load_run(folder)
+    table = feature_table(run.statistics)
+    columns = {column["key"]: column["values"] for column in table["columns"]}
+    columns["fires_on"] = [[run.token_texts[token] for token in ids] for ids in columns["fires_on"]]
+    return [
+        {"feature": feature} | {key: values[feature] for key, values in columns.items()}
+        for feature in range(table["n"])
+    ]
+
+
+def test_a_token_leads_to_the_features_that_fire_on_it(visit, report):
+    page = visit.open("#/features")
+    page.keyboard.press("f")
+    page.keyboard.type("lily")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => location.hash.includes('sort=-on_token')")
+    assert page.input_value(".search >> nth=0") == 'token = "\u2423Lily"'
+    run = load_run(report.parent)
+    lily = run.token_texts.index(" Lily")
+    found = np.argwhere(run.statistics.firing_tokens == lily)
+    shares = {int(f): float(run.statistics.firing_token_share[f, rank]) for f, rank in found[::-1]}
+    shown = page.evaluate("[...document.querySelectorAll('.rows .row')].map(row => Number(row.dataset.feature))")
+    assert set(shown) == set(shares)
+    assert [shares[f] for f in shown] == sorted(shares.values(), reverse=True)
+
+
+def test_columns_can_be_chosen_and_stand_in_the_address(visit):
+    page = visit.open("#/features")
+    page.click("button:has-text('Columns')")
+    page.click(".choice:has-text('bigram AUC')")
+    page.wait_for_function("() => location.hash.includes('bigram_auc')")
+    assert "bigram AUC" in page.inner_text(".row.head")
+    page.keyboard.press("Escape")
+    assert not page.is_visible(".popover")
+    page = visit.open("#/features?cols=level,firings")
+    page.wait_for_function("() => document.querySelectorAll('.row.head .cell').length === 3")
+
+
+@pytest.mark.parametrize(
+    ("view", "n"), [("", 8), ("quantiles", 25), ("random", 10), ("near", 5)], ids=["top", "quantiles", "random", "near"]
+)
+def test_contexts_of_every_kind_are_shown(visit, view, n):
+    page = visit.open(f"#/features/212/{view}" if view else "#/features/212")
+    page.wait_for_function("n => document.querySelectorAll('.context').length === n", arg=n)
+    values = [float(value) for value in page.locator(".context-value").all_inner_texts()]
+    assert values == sorted(values, reverse=True)
+
+
+def test_related_features_are_listed_and_lead_on(visit):
+    page = visit.open("#/features/212/cofiring")
+    page.wait_for_selector(".related tbody tr")
+    assert page.locator(".related tbody tr").count() == 10
+    page.click(".related .feature-link >> nth=0")
+    page.wait_for_selector("#feature-213")
+    page = visit.open("#/features/212/neighbours")
+    page.wait_for_selector(".related")
+    assert "parent fires when child fires" in page.inner_text("#feature-212")
+
+
+def test_a_context_leads_to_its_document(visit):
+    page = visit.open("#/features/212")
+    page.wait_for_selector(".context")
+    peak = page.inner_text(".tok.peak >> nth=0").strip()
+    page.click(".context-source >> nth=0")
+    page.wait_for_function("() => document.documentElement.dataset.shown === 'document'")
+    assert page.inner_text(".document .tok.peak").strip() == peak
+    assert page.locator(".document .tok .lit").count() > 0
+    page.hover(".document .tok[data-act='0'] >> nth=0")
+    assert re.search(r"activation\s*0", page.inner_text(".tip >> nth=0"))
+    page.hover(".document .tok:not([data-act]) >> nth=0")
+    assert "not stored" in page.inner_text(".tip >> nth=0")
+    assert re.search(r"[\d,]+ tokens stored, in \d+ stretch", page.inner_text(".document"))
+
+
+def test_the_tree_opens_from_parents_to_children(visit, report):
+    s = load_run(report.parent).statistics
+    page = visit.open("#/tree")
+    page.wait_for_selector(".row[aria-expanded='false']")
+    parent = int(page.get_attribute(".row[aria-expanded] >> nth=0", "data-feature"))
+    page.click(f".row[data-feature='{parent}'] .twist")
+    page.wait_for_function(f"() => location.hash.includes('open={parent}')")
+    children = page.evaluate(
+        "[...document.querySelectorAll('.row[aria-level=\"2\"]')].map(r => Number(r.dataset.feature))"
+    )
+    assert set(children) == set(np.flatnonzero(s.parents[:, 0] == parent).tolist())
+    page.click(f".row[data-feature='{children[0]}']")
+    page.wait_for_selector(f"#feature-{children[0]}")
+    assert f"#{parent}" in page.inner_text(f"#feature-{children[0]} .crumb")
+    page.keyboard.press("k")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"() => !location.hash.includes('open={parent}')")
+
+
+def test_the_map_shows_living_features_and_leads_to_them(visit, report):
+    run = load_run(report.parent)
+    page = visit.open("#/map/7?q=level+%3D+1")
+    page.wait_for_selector("#feature-7")
+    assert "keeps 21.0% among the ten nearest points" in page.inner_text(".explained")
+    alive = int(np.isfinite(run.layout.x).sum())
+    assert f"{alive} features that fire" in page.inner_text(".explained")
+    x, y = page.evaluate(
+        "() => { const box = document.querySelector('canvas').getBoundingClientRect(); return [box.x, box.y]; }"
+    )
+    middle = page.evaluate(
+        "() => { const c = document.querySelector('canvas'); return [c.clientWidth, c.clientHeight]; }"
+    )
+    other = int(np.flatnonzero(np.isfinite(run.layout.x) & (run.statistics.level == 1))[0])
+    page = visit.open(f"#/map/7?zoom={run.layout.x[other]},{run.layout.y[other]},40")
+    page.mouse.move(x + middle[0] / 2, y + middle[1] / 2)
+    page.wait_for_function(
+        "id => document.querySelector('.tip:not([hidden])')?.textContent.includes('#' + id)", arg=other
+    )
+    page.mouse.click(x + middle[0] / 2, y + middle[1] / 2)
+    page.wait_for_selector(f"#feature-{other}")
+
+
 @pytest.fixture(scope="module")
 def hostile_report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "<img src=x onerror=window.injected=2>"
@@ -188,9 +305,20 @@ def hostile_report(tmp_path_factory):
 
 def test_hostile_tokens_stay_text(browser, hostile_report):
     visit = Visit(browser, hostile_report)
-    for fragment in ("#/overview", "#/features/100", "#/sample", "#/training", "#/provenance"):
+    views = ("features/100/quantiles", "features/100/cofiring", "tree/100", "map/100", "document/7?feature=100")
+    for fragment in ("#/overview", *(f"#/{view}" for view in views), "#/sample", "#/training", "#/provenance"):
         page = visit.open(fragment)
         page.wait_for_load_state("load")
+    page = visit.open("#/features?q=%22%3Cimg+src%3Dx+onerror%3Dwindow.injected%3D3%3E%22+%3E+1")
+    assert "<img" in page.inner_text(".count")
+    page = visit.open("#/features")
+    page.keyboard.press("f")
+    assert page.locator(".token-row").count() > 20
+    page.keyboard.type("<BR")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => location.hash.includes('on_token')")
+    assert page.input_value(".search >> nth=0") == 'token = "<br>"'
+    assert page.locator(".rows .row").count() > 0
     page = visit.open("#/sample")
     page.wait_for_function("() => document.querySelectorAll('article.feature').length === 30")
     page.keyboard.press("w")

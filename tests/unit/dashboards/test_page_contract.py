@@ -7,19 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dashboards import bundle
 from dashboards.contract import CONTRACT_VERSION, look_up, summary
-from dashboards.feature_contract import draw_sample, feature_records, feature_table, five_digits, used_tokens
-from dashboards.packing import (
-    as_json,
-    contexts_per_feature,
-    merge_contexts,
-    pack_features,
-    pack_json,
-)
+from dashboards.feature_contract import draw_sample, feature_table, has_levels, token_index, tree, tree_parents
+from dashboards.packing import as_json, pack_json
 from dashboards.run_record import load_run, read_metrics
 from dashboards.show import show
 from interp.errors import ArtifactError, ConfigError
@@ -64,7 +56,7 @@ def test_the_summary_tells_where_the_run_comes_from(told):
 
 def test_a_run_that_was_only_begun_is_told_as_not_measured(tmp_path):
     folder = make_run(tmp_path / "begun")
-    for name in ("evaluation.json", "metrics.jsonl", "features/features.json", "features/features.safetensors"):
+    for name in ("evaluation.json", "metrics.jsonl"):
         (folder / name).unlink()
     for leftover in (folder / "features").iterdir():
         leftover.unlink()
@@ -96,61 +88,50 @@ def test_the_table_has_a_value_for_every_feature(run):
     assert table["columns"][0]["key"] == "level"
 
 
-def test_unpacking_gives_the_contexts_back(run):
-    packed = dict(pack_features(run.statistics, limit=5))
-    text = [token for name, block in packed.items() if name.startswith("text/") for token in block]
-    records = [record for name, chunk in packed.items() if name.startswith("features/") for record in chunk]
-    assert records[7]["id"] == 7
-    unpacked = [
-        record | {"contexts": [_unpacked(context, text) for context in record["contexts"]]} for record in records
-    ]
-    whole = feature_records(run.statistics, range(64), n_contexts=5)
-    assert json.loads(as_json(unpacked)) == json.loads(as_json(whole))
-    assert len(text) < sum(len(context["tokens"]) for record in whole for context in record["contexts"])
+def test_a_readers_labels_are_columns(run):
+    table = feature_table(run.statistics, {3: ("first names", "after once upon a time"), 5: ("dogs", "")})
+    columns = {column["key"]: column for column in table["columns"]}
+    assert columns["label"]["values"][3:6] == ["first names", None, "dogs"]
+    assert columns["note"]["values"][3:6] == ["after once upon a time", None, None]
+    assert (columns["label"]["listed"], columns["note"]["listed"]) == (True, False)
+    assert not {"label", "note"} & {column["key"] for column in feature_table(run.statistics)["columns"]}
 
 
-def _unpacked(context, text):
-    tokens = text[context["at"] : context["at"] + context["n"]]
-    return {key: value for key, value in context.items() if key not in ("at", "n")} | {"tokens": tokens}
+def test_dead_features_have_no_maximum_and_no_auc(run):
+    columns = {column["key"]: column["values"] for column in feature_table(run.statistics)["columns"]}
+    dead = np.flatnonzero(run.statistics.density == 0)
+    assert dead.size
+    for key in ("max", "mean", "top_token", "detection_auc", "token_auc", "bigram_auc", "lift"):
+        assert {columns[key][feature] for feature in dead} == {None}
 
 
-def test_contexts_agree_with_the_statistics(run):
-    statistics = run.statistics
-    feature = int(np.argmax(statistics.density))
-    (record,) = feature_records(statistics, [feature], n_contexts=3)
-    for rank, context in enumerate(record["contexts"]):
-        assert context["value"] == pytest.approx(float(statistics.top_values[feature, rank]), rel=1e-4)
-        assert context["tokens"] == statistics.top_tokens[feature, rank].tolist()
-        peak = dict(context["fired"])[context["peak"]]
-        assert peak == pytest.approx(context["value"], rel=1e-3)
-        assert set(context["tokens"]) <= set(used_tokens(statistics).tolist())
+def test_the_tree_has_every_edge_with_each_childs_strongest_parent_first(run):
+    s, edges = run.statistics, tree(run.statistics)
+    pairs = list(zip(edges["child"], edges["parent"], strict=True))
+    assert pairs == [(child, int(parent)) for child in range(64) for parent in s.parents[child] if parent >= 0]
+    assert all(s.level[parent] < s.level[child] for child, parent in pairs)
+    children = next(column for column in feature_table(s)["columns"] if column["key"] == "children")["values"]
+    assert sum(children) == len(tree_parents(s)) == int((s.parents[:, 0] >= 0).sum())
+    weak = replace(s, parent_given_feature=np.full_like(s.parent_given_feature, 0.49))
+    assert len(tree_parents(weak)) == 0
+    assert len(edges["cosine"]) == len(edges["parent_given_child"]) == len(edges["child_given_parent"]) == len(pairs)
+    flat = replace(s, level=np.ones_like(s.level))
+    assert has_levels(s)
+    assert not has_levels(flat)
+    assert "level" not in [column["key"] for column in feature_table(flat)["columns"]]
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(1, 8), st.booleans()), max_size=20
-    )
-)  # fmt: skip
-def test_merged_text_holds_every_context(drawn):
-    documents = np.random.default_rng(0).integers(0, 3, (3, 40)).tolist()
-    contexts = [
-        {
-            "document": document, "position": begin + n - 1, "peak": n - 1,
-            # The same positions of a document may hold other text: a later piece of it.
-            "tokens": documents[(document + other) % 3][begin : begin + n],
-        }
-        for document, begin, n, other in drawn
-    ]  # fmt: skip
-    text, starts = merge_contexts(contexts)
-    for context, start in zip(contexts, starts, strict=True):
-        assert text[start : start + len(context["tokens"])] == context["tokens"]
+def test_the_token_index_turns_the_firing_tokens_round(run):
+    s, index = run.statistics, token_index(run.statistics)
+    turned = {(f, t) for t, features in zip(index["ids"], index["features"], strict=True) for f in features}
+    assert turned == {(f, int(t)) for f in range(64) for t in s.firing_tokens[f] if t >= 0}
+    assert all(shares == sorted(shares, reverse=True) for shares in index["shares"])
 
 
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), min_size=1, max_size=20))
-def test_five_digits_keep_five_digits(values):
-    for value, kept in zip(values, five_digits(np.array(values, dtype=np.float64)), strict=True):
-        assert (kept is None) == (not np.isfinite(value))
-        assert kept is None or kept == pytest.approx(value, rel=5.1e-5)
+def test_the_foot_of_the_page_names_model_data_seed_and_source(run, told):
+    assert dict(told["footer"])["model"] == "embedded 5b1f5b1f5b1f"
+    assert dict(told["footer"])["data"] == "embedded, train 90ce90ce90ce"
+    assert [label for label, _ in told["footer"]] == ["model", "data", "seed", "commit"]
 
 
 def test_packed_json_unpacks_and_repeats():
@@ -160,10 +141,6 @@ def test_packed_json_unpacks_and_repeats():
     assert pack_json(value) == packed
     assert "<" not in as_json(value)
     assert as_json(value).isascii()
-
-
-def test_large_dictionaries_show_fewer_contexts_each():
-    assert [contexts_per_feature(n) for n in (1_024, 4_096, 16_384, 65_536, 262_144)] == [128, 32, 8, 2, 2]
 
 
 def test_look_up_follows_nested_and_flat_names():
@@ -203,7 +180,7 @@ def test_show_gives_figures_and_a_table(tmp_path, run):
         "density", "prefixes", "loss", "variance", "l0", "dead", "schedule", "throughput",
     }  # fmt: skip
     assert "&lt;b&gt;run" in view._repr_html_()
-    assert "0.861" in view._repr_html_()
+    assert "0.861" in view._repr_html_().split("<iframe")[0]
     assert show(run.statistics).data
     assert show(run.metrics).data
     with pytest.raises(ConfigError, match="got a int"):

@@ -1,7 +1,7 @@
 """Figures show the numbers they were given, in colours that can be read."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,11 +9,12 @@ import pytest
 from dashboards import bundle
 from dashboards.activation_view import activation_figure
 from dashboards.density_view import density_figure
+from dashboards.map_view import map_figure
 from dashboards.prefix_view import prefix_figure
 from dashboards.theme import DARK, LIGHT, end_labels, level_colours
 from dashboards.training_view import l0_figure, loss_figure, throughput_figure
 from interp.errors import ShapeError
-from tests.invented_run import evaluation, invented_features, training_rows
+from tests.invented_run import evaluation, invented_features, invented_layout, training_rows
 
 PREFIXES = [4, 8, 16, 32, 64]
 
@@ -78,6 +79,16 @@ def test_activation_bars_are_the_counts(statistics):
     assert int(np.sum(bars.y)) == int(statistics.histogram[feature].sum())
     with pytest.raises(ShapeError, match="feature 64"):
         activation_figure(statistics, 64)
+
+
+def test_the_map_has_a_point_per_placed_feature(rng, statistics):
+    layout = invented_layout(rng, statistics)
+    figure = map_figure(layout, statistics)
+    shown = np.concatenate([trace.customdata[:, 0] for trace in figure.data])
+    assert sorted(shown) == np.flatnonzero(statistics.density > 0).tolist()
+    assert "keeps 21.0%" in figure.layout.annotations[0].text
+    with pytest.raises(ShapeError, match="got a layout of 3 features; expected 64"):
+        map_figure(replace(layout, x=np.zeros(3)), statistics)
 
 
 def test_labels_of_lines_that_end_together_do_not_touch():

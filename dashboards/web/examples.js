@@ -1,0 +1,60 @@
+// What a feature's tabs show: contexts of four kinds, features that fire together, directions that are alike.
+
+import { contextList } from "./contexts.js";
+import { h } from "./dom.js";
+import { cofiring, neighbours } from "./related.js";
+
+const KINDS = {
+  "": { kind: "top", words: (n) => `${n} strongest, one for each stretch of text` },
+  random: { kind: "random", words: (n) => `${n} firings drawn uniformly, whatever their strength; strongest first` },
+  near: { kind: "quantile", band: 0, words: (n, _, bands) => `${n} firings drawn from the weakest ${Math.round(100 / bands)}% of all, just above the threshold` },
+  quantiles: { kind: "quantile", words: (_, bands) => `firings in ${bands} bands of equal count, some of each` },
+};
+
+export function exampleTab(view, feature, value, data, options) {
+  if (view === "cofiring") return cofiring(feature, data);
+  if (view === "neighbours") return neighbours(feature, value, data);
+  const { kind, words, band } = KINDS[view];
+  const windows = feature.windows[kind]?.filter((window) => band === undefined || window.band === band);
+  if (!windows) return unmeasured("Not measured: the run's features were collected without these contexts.");
+  if (windows.length === 0) return unmeasured("No context: it did not fire on the text looked at.");
+  const bands = new Set(windows.map((window) => window.band)).size;
+  const { summary } = data;
+  return h(
+    "section",
+    { class: "examples" },
+    h("div", { class: "subhead" }, h("span", { class: "muted" }, `${words(windows.length, bands, summary.features.n_bands)}, from ${summary.features.n_tokens.toLocaleString("en-US")} tokens`), widenButton(options)),
+    view === "quantiles" ? banded(windows, feature, value, data, options) : list(windows, feature, value, data, options),
+  );
+}
+
+function list(windows, feature, value, data, { wide, route }) {
+  return contextList(windows, { feature: feature.id, strongest: value("max"), data, wide, route });
+}
+
+function banded(windows, feature, value, data, options) {
+  const bands = Map.groupBy ? Map.groupBy(windows, (window) => window.band) : grouped(windows);
+  const n = Math.max(...bands.keys()) + 1;
+  // The strongest band first, as everywhere.
+  return [...bands.keys()].sort((a, b) => b - a).map((band) => [h("h4", { class: "band muted" }, bandName(band, n)), list(bands.get(band), feature, value, data, options)]);
+}
+
+function grouped(windows) {
+  const bands = new Map();
+  for (const window of windows) bands.set(window.band, [...(bands.get(window.band) ?? []), window]);
+  return bands;
+}
+
+function bandName(band, n) {
+  const percent = (part) => `${Math.round((100 * part) / n)}%`;
+  const which = band === n - 1 ? ", the strongest" : band === 0 ? ", the weakest" : "";
+  return `${percent(band)} to ${percent(band + 1)} of firings by strength${which}`;
+}
+
+function widenButton({ wide, onWiden }) {
+  return onWiden ? h("button", { class: "quiet", onclick: onWiden, "aria-pressed": String(wide), title: "widen or narrow all (w)" }, wide ? "Narrow all" : "Widen all") : null;
+}
+
+export function unmeasured(words) {
+  return h("p", { class: "muted unmeasured" }, words);
+}

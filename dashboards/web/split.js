@@ -1,0 +1,70 @@
+// A list on the left, one feature on the right. Below 1,000 px the list is a drawer.
+
+import { h, replace } from "./dom.js";
+import { FEATURE_TABS, featureView } from "./feature.js";
+import { go } from "./router.js";
+
+export class SplitView {
+  constructor(data, source, { kind }) {
+    Object.assign(this, { data, source, wide: false, route: null, shown: "" });
+    this.pane = h("div", { class: "pane" });
+    this.tools = h("div", { class: "tools" });
+    this.list = h("div", { class: "list" }, this.tools);
+    this.toggle = h("button", { class: "quiet drawer-toggle", "aria-expanded": "false", onclick: () => this.drawer(true) }, kind);
+    this.object = h("div", { class: "object" }, this.toggle, this.pane);
+    this.shade = h("div", { class: "shade", onclick: () => this.drawer(false) });
+    this.element = h("div", { class: `split split-${kind.toLowerCase()}` }, this.list, this.shade, this.object);
+  }
+
+  // On a narrow screen a view without a chosen feature begins with its list.
+  begin(route) {
+    if (!this.begun && route.id === null && matchMedia("(max-width: 1000px)").matches) this.drawer(true);
+    this.begun = true;
+  }
+
+  drawer(open) {
+    this.element.classList.toggle("open", open);
+    this.toggle.setAttribute("aria-expanded", String(open));
+  }
+
+  select(id) {
+    this.drawer(false);
+    go({ ...this.route, id }, { replace: true });
+  }
+
+  // Keys: the next feature of this view's order, the next tab of the feature.
+  step(by) {
+    const order = this.order();
+    if (order.length === 0) return;
+    const place = order.indexOf(this.route.id ?? this.current);
+    this.select(order[Math.max(0, Math.min(order.length - 1, place + by))]);
+  }
+
+  turn(by) {
+    const place = Math.max(0, FEATURE_TABS.findIndex(({ key }) => key === this.route.view));
+    const { key } = FEATURE_TABS[(place + by + FEATURE_TABS.length) % FEATURE_TABS.length];
+    go({ ...this.route, id: this.route.id ?? this.current, view: key }, { replace: true });
+  }
+
+  widen() {
+    this.wide = !this.wide;
+    this.open(this.current);
+  }
+
+  async open(id) {
+    this.current = id;
+    if (id === null || id >= this.data.table.n) {
+      replace(this.pane, h("p", { class: "muted" }, id === null ? "No feature matches the filter." : `There is no feature ${id}.`));
+      return;
+    }
+    const state = `${id} ${this.route.view} ${this.wide}`;
+    if (this.shown === state && this.pane.firstElementChild) return;
+    const same = this.shown.startsWith(`${id} `);
+    this.shown = state;
+    const [feature, relations] = await Promise.all([this.source.feature(id), this.source.relations()]);
+    if (this.shown !== state) return;
+    const onWiden = () => this.widen();
+    replace(this.pane, featureView(feature, { ...this.data, relations }, { route: { ...this.route, id }, wide: this.wide, onWiden }));
+    if (!same) this.object.scrollTop = 0;
+  }
+}
