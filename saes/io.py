@@ -7,14 +7,22 @@ from typing import Any
 import torch
 
 from interp.errors import ArtifactError, ConfigError
-from interp.storage import new_folder, read_json, read_tensors, write_json, write_tensors
+from interp.storage import is_there, new_folder, read_json, read_tensors, write_json, write_tensors
 from saes.base import SAE
 from saes.config import SAEConfig
 from saes.facts import SAEFacts
-from saes.saelens_format import StoredSAE, from_saelens, to_saelens
+from saes.formats.detection import read_stored
+from saes.formats.hub import fetch
+from saes.formats.saelens import CONFIG, WEIGHTS, from_saelens
+from saes.formats.saelens_config import as_version_6
+from saes.formats.saelens_write import to_saelens
+from saes.formats.source import Source
+from saes.formats.stored import StoredSAE
+from saes.normalised import NormalisedSAE
 
 SCHEMA_VERSION = 1
-CONFIG, WEIGHTS, OWN = "cfg.json", "sae_weights.safetensors", "interp.json"
+OWN = "interp.json"
+THRESHOLDED = ("batch_topk", "matryoshka")
 
 
 def save_sae(folder: Path, sae: SAE, facts: Mapping[str, Any]) -> None:
@@ -23,18 +31,18 @@ def save_sae(folder: Path, sae: SAE, facts: Mapping[str, Any]) -> None:
     Input scale and free decoder norms are folded into the weights. `facts` are what evaluation holds an SAE to:
     `model` and `data` as manifests record them, `seed`, `training_tokens`, `frozen_decoder`.
 
-    Raises: StorageError if it cannot be written; ConfigError for an SAE of several hooks, which the format cannot hold.
+    Raises: StorageError if it cannot be written; ConfigError for an SAE that the format cannot hold.
     """
-    if len(sae.hooks_in) != 1 or sae.hooks_in != sae.hooks_out:
+    if len(sae.hooks_in) != 1 or len(sae.hooks_out) != 1:
         raise ConfigError(f"got hooks {sae.hooks_in} -> {sae.hooks_out}; the SAELens format holds SAEs of one hook")
     folded = sae.folded()
     config, tensors = to_saelens(folded, facts)
     own = {
         "schema_version": SCHEMA_VERSION,
         "hook": sae.hooks_in[0],
-        "architecture": folded.config.architecture,
+        "architecture": _architecture_name(config["architecture"], folded.config),
         "prefixes": list(folded.config.prefix_widths()),
-        "normalisation": "none: folded into the weights",
+        "normalisation": _normalisation(sae),
         **{name: value for name, value in facts.items() if name != "hook"},
         "sae": folded.config.model_dump(mode="json"),
     }
@@ -44,23 +52,85 @@ def save_sae(folder: Path, sae: SAE, facts: Mapping[str, Any]) -> None:
         write_json(temporary / OWN, {**own, "sha256": digest})
 
 
-def load_sae(folder: Path | str, *, device: torch.device | str = "cpu") -> SAE:
-    """Read a folder that `save_sae` wrote, or one that SAELens 6 wrote, if of an architecture that we have.
+def load(
+    source: Path | str,
+    sae_id: str | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    hook: str | None = None,
+    activation_scale: float | None = None,
+) -> tuple[SAE, SAEFacts]:
+    """An SAE of any known format and what is known of its origin, from a folder, a file or the hub.
+
+    `load("runs/x/sae")`, `load("google/gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82")`. With
+    HF_HUB_OFFLINE set, the hub's cache alone is read. `hook` and `activation_scale` (activations were multiplied by it
+    in training) are for files that do not say.
 
     Raises: ArtifactError, in one line, for anything missing, damaged, contradictory or not supported.
     """
-    return _read(Path(folder)).build(device)
+    path = Path(source).expanduser()
+    if is_there(path):
+        found = Source.of(path / sae_id if sae_id else path, hook=hook, activation_scale=activation_scale)
+    elif str(source).count("/") != 1 or str(source).startswith((".", "~", "/")):
+        raise ArtifactError(f"{source}: no such folder or file; give one, or a hub repository as owner/name")
+    else:
+        found = fetch(str(source), sae_id, hook=hook, activation_scale=activation_scale)
+    stored = _read(found)
+    own = _own(found.path)
+    return _built(found.path, stored, device), stored.facts if own is None else _own_facts(found.path, own)
+
+
+def load_sae(folder: Path | str, *, device: torch.device | str = "cpu") -> SAE:
+    """Read a folder that `save_sae` wrote, or one of another library's in a format that `load` knows.
+
+    Raises: ArtifactError as `load` does.
+    """
+    return _built(Path(folder), _read(Source.of(Path(folder))), device)
 
 
 def load_facts(folder: Path | str) -> SAEFacts:
-    """Where a saved SAE comes from; of one from elsewhere only hook, architecture and model name are known.
+    """Where a saved SAE comes from; of one from elsewhere what its files and their names say.
 
-    Raises: ArtifactError as `load_sae` does.
+    Raises: ArtifactError as `load` does.
     """
     own = _own(Path(folder))
+    return _read(Source.of(Path(folder))).facts if own is None else _own_facts(Path(folder), own)
+
+
+def _read(source: Source) -> StoredSAE:
+    own = _own(source.path)
     if own is None:
-        stored, model = _read(Path(folder)), read_json(Path(folder) / CONFIG)["metadata"].get("model_name")
-        return SAEFacts(stored.hook, stored.config.architecture, stored.config.prefix_widths(), {"name": model})
+        return read_stored(source)
+    tensors = read_tensors(source.path / WEIGHTS, sha256=own.get("sha256"))
+    values = read_json(source.path / CONFIG)
+    try:
+        config = SAEConfig.parse(own["sae"], source=OWN)
+        stored = from_saelens(as_version_6(values), tensors, source, config)
+        _check_same(config, values)
+        return stored
+    except (ArtifactError, ConfigError) as error:
+        raise ArtifactError(f"{source.path}: {error}") from None
+
+
+def _built(path: Path, stored: StoredSAE, device: torch.device | str) -> SAE:
+    try:
+        return stored.build(device)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path}: {error}") from None
+
+
+def _own(folder: Path) -> dict[str, Any] | None:
+    """Our facts; None where another library wrote the folder."""
+    path = folder / OWN
+    if not folder.is_dir() or not path.exists():
+        return None
+    own = read_json(path)
+    if not isinstance(own, dict) or own.get("schema_version") != SCHEMA_VERSION or not isinstance(own.get("sae"), dict):
+        raise ArtifactError(f"{path}: not the facts of an SAE, version {SCHEMA_VERSION}; save the SAE again")
+    return own
+
+
+def _own_facts(folder: Path, own: Mapping[str, Any]) -> SAEFacts:
     try:
         return SAEFacts(
             hook=own["hook"],
@@ -73,29 +143,32 @@ def load_facts(folder: Path | str) -> SAEFacts:
             frozen_decoder=bool(own.get("frozen_decoder", False)),
         )
     except KeyError as error:
-        raise ArtifactError(f"{Path(folder) / OWN}: no {error} in it; save the SAE again") from None
+        raise ArtifactError(f"{folder / OWN}: no {error} in it; save the SAE again") from None
 
 
-def _read(folder: Path) -> StoredSAE:
-    if not (folder / CONFIG).exists():
-        hint = f"give {folder / 'sae'}" if (folder / "sae" / CONFIG).exists() else "give the folder that holds cfg.json"
-        raise ArtifactError(f"{folder}: holds no saved SAE; {hint}")
-    own = _own(folder)
-    tensors = read_tensors(folder / WEIGHTS, sha256=None if own is None else own.get("sha256"))
-    values = read_json(folder / CONFIG)
-    try:
-        config = None if own is None else SAEConfig.parse(own["sae"], source=OWN)
-        return from_saelens(values, tensors, config)
-    except (ArtifactError, ConfigError) as error:
-        raise ArtifactError(f"{folder}: {error}") from None
+def _architecture_name(written: str, config: SAEConfig) -> str:
+    """Our name for what SAELens calls `written`: two of ours are its jumprelu, and it has four kinds of transcoder."""
+    if "transcoder" in written:
+        return "transcoder"
+    return config.architecture if written == "jumprelu" and config.architecture in THRESHOLDED else written
 
 
-def _own(folder: Path) -> dict[str, Any] | None:
-    """Our facts; None where SAELens wrote the folder."""
-    path = folder / OWN
-    if not path.exists():
-        return None
-    own = read_json(path)
-    if not isinstance(own, dict) or own.get("schema_version") != SCHEMA_VERSION or not isinstance(own.get("sae"), dict):
-        raise ArtifactError(f"{path}: not the facts of an SAE, version {SCHEMA_VERSION}; save the SAE again")
-    return own
+def _normalisation(sae: SAE) -> str:
+    return f"{sae.normalisation} at run time" if isinstance(sae, NormalisedSAE) else "none: folded into the weights"
+
+
+def _check_same(config: SAEConfig, values: Mapping[str, Any]) -> None:
+    """Our own config must agree with what SAELens would read."""
+    said = {"d_sae": values["d_sae"]} | ({"k": values.get("k")} if values["architecture"] == "topk" else {})
+    for name, value in said.items():
+        if getattr(config, name) != value:
+            raise ArtifactError(
+                f"{name}: got {value!r} in cfg.json and {getattr(config, name)} in interp.json; restore both"
+            )
+    if (values["architecture"] == "topk") != (config.architecture == "topk") or (
+        values["architecture"] == "standard" and config.architecture != "standard"
+    ):
+        raise ArtifactError(
+            f"architecture: got {values['architecture']} in cfg.json and {config.architecture} in interp.json; "
+            "restore both"
+        )

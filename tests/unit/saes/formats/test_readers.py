@@ -1,0 +1,270 @@
+"""What each reader refuses, and what it makes of names and settings."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import saes
+from interp.errors import ArtifactError
+from saes.normalised import NormalisedSAE
+from tests.golden.make import HERE
+
+GEMMA = "gemma_scope/gemma-scope-2b-pt-res/layer_1/width_16k/average_l0_3"
+LLAMA = "llama_scope/Llama3_1-8B-Base-L1R-8x"
+OPENAI = "openai/resid_post_mlp_v5_32k/autoencoders"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A golden folder that may be damaged."""
+
+    def make(folder):
+        return shutil.copytree(HERE / folder, tmp_path / folder)
+
+    return make
+
+
+def _edit(path, **changes):
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, **changes}))
+
+
+def _refused(path, match, **more):
+    with pytest.raises(ArtifactError, match=match) as error:
+        saes.load(path, **more)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"signed": True}, "fire negatively"),
+        ({"activation": "gelu"}, "activation 'gelu'; supported are topk"),
+        ({"num_latents": 8}, r"got \(9, 6\) float32"),
+        ({"k": 0}, "k: got 0"),
+        ({"d_in": None}, "d_in"),
+        ({"skip_connection": True}, "W_skip is missing"),
+        ({"activation": "groupmax", "k": 4}, "groups of one size"),
+    ],
+)
+def test_what_a_sparsify_folder_may_not_say(copy, changes, match):
+    folder = copy("sparsify/topk/layers.1")
+    _edit(folder / "cfg.json", **changes)
+    _refused(folder, match)
+
+
+def test_a_sparsify_folder_is_named_after_its_module(copy, tmp_path):
+    folder = copy("sparsify/topk/layers.1")
+    for name, hook in {
+        "gpt_neox.layers.3": "blocks.3.hook_resid_post",
+        "h.11.attn": "blocks.11.hook_attn_out",
+        "layers.0.mlp": "blocks.0.hook_mlp_out",
+        "embed_tokens": "hook_embed",
+    }.items():
+        assert saes.load_facts(shutil.copytree(folder, tmp_path / name)).hook == hook
+    other = shutil.copytree(folder, tmp_path / "something")
+    _refused(other, "names no module")
+    assert saes.load(other, hook="blocks.2.hook_resid_pre")[1].hook == "blocks.2.hook_resid_pre"
+
+
+def test_sparsifys_run_config_says_model_data_and_context():
+    facts = saes.load_facts(HERE / "sparsify/topk/layers.1")
+    assert facts.model == {"name": "tiny"}
+    assert facts.data == {"dataset": "stories", "context_size": 24}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "match"),
+    [
+        ("AutoEncoderTopK", {"dict_class": "CrossCoder"}, "dict_class 'CrossCoder'; supported are AutoEncoder"),
+        ("AutoEncoderTopK", {"k": None}, "k: got None"),
+        ("AutoEncoder", {"activation_dim": 7}, r"encoder\.weight: got \(10, 6\)"),
+        ("AutoEncoder", {"dict_class": "AutoEncoderNew"}, "tensor bias does not belong there"),
+        ("AutoEncoder", {"submodule_name": "my_favourite"}, "hook="),
+        ("MatryoshkaBatchTopKSAE", {"dict_size": 11}, r"W_dec: got|W_enc: got"),
+    ],
+)
+def test_what_a_dictionary_learning_folder_may_not_say(copy, name, changes, match):
+    folder = copy(f"dictionary_learning/{name}")
+    trainer = json.loads((folder / "config.json").read_text())["trainer"]
+    _edit(folder / "config.json", trainer={**trainer, **changes})
+    _refused(folder, match)
+
+
+def test_dictionary_learnings_classes_become_ours():
+    batch, facts = saes.load(HERE / "dictionary_learning/BatchTopKSAE")
+    assert (facts.architecture, batch.config.k, float(batch.threshold)) == ("batch_topk", 3, pytest.approx(0.2))
+    nested, facts = saes.load(HERE / "dictionary_learning/MatryoshkaBatchTopKSAE")
+    assert isinstance(nested, saes.MatryoshkaSAE)
+    assert facts.prefixes == nested.prefix_widths() == (4, 10)
+    assert facts.data == {"context_size": 24}
+
+
+class _Harmful:
+    def __reduce__(self):
+        return (pytest.fail, ("code in a file was run",))
+
+
+@pytest.mark.parametrize("folder", ["dictionary_learning/AutoEncoder", OPENAI])
+def test_nothing_in_a_torch_file_is_run(copy, folder):
+    path = next(copy(folder).glob("*.pt"))
+    source = path.parent if path.name == "ae.pt" else path
+    torch.save({"encoder.weight": _Harmful()}, path)
+    _refused(source, "would have to be run")
+    path.write_bytes(path.read_bytes()[:50])
+    _refused(source, "damaged")
+    torch.save([torch.ones(2)], path)
+    _refused(source, "got a list; expected a state dict")
+
+
+def test_nothing_in_an_npz_file_is_run(copy):
+    folder = copy(GEMMA)
+    arrays = {"W_enc": np.array([_Harmful()], dtype=object)}
+    np.savez(folder / "params.npz", **arrays)
+    _refused(folder, "not an archive of arrays")
+    (folder / "params.npz").write_bytes(b"PK")
+    _refused(folder, "damaged")
+
+
+@pytest.mark.parametrize(
+    ("repository", "sae_id", "hook", "model"),
+    [
+        ("gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82", "blocks.12.hook_resid_post", "gemma-2-2b"),
+        ("gemma-scope-9b-it-res", "layer_9/width_16k/average_l0_1", "blocks.9.hook_resid_post", "gemma-2-9b-it"),
+        ("gemma-scope-2b-pt-att", "layer_3/width_65k/average_l0_8", "blocks.3.attn.hook_z", "gemma-2-2b"),
+        ("gemma-scope-9b-pt-mlp", "layer_0/width_16k/average_l0_8", "blocks.0.hook_mlp_out", "gemma-2-9b"),
+        ("gemma-scope-2-4b-it", "attn_out/layer_9_width_16k_l0_small", "blocks.9.attn.hook_z", "gemma-3-4b-it"),
+        ("gemma-scope-2-270m-pt", "resid_post/layer_5_width_16k_l0_big", "blocks.5.hook_resid_post", "gemma-3-270m"),
+    ],
+)
+def test_gemma_scopes_names_say_hook_and_model(tmp_path, repository, sae_id, hook, model):
+    folder = shutil.copytree(HERE / GEMMA, tmp_path / repository / sae_id)
+    facts = saes.load_facts(folder)
+    assert facts.hook == hook
+    assert facts.model == {"name": f"google/{model}"}
+
+
+def test_what_gemma_scope_may_not_hold(copy, tmp_path):
+    folder = copy(GEMMA)
+    embedding = shutil.copytree(folder, tmp_path / "gemma-scope-2b-pt-res" / "embedding" / "width_4k" / "average_l0_6")
+    _refused(embedding, "before their scaling")
+    nameless = shutil.copytree(folder, tmp_path / "a" / "b" / "c" / "d")
+    _refused(nameless, "neither repository nor folders")
+    assert saes.load(nameless, hook="blocks.4.hook_resid_post")[0].hooks_in == ("blocks.4.hook_resid_post",)
+    with np.load(folder / "params.npz") as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != "threshold"}
+    np.savez(folder / "params.npz", **kept)
+    _refused(folder, "threshold is missing")
+    np.savez(folder / "params.npz", **kept, threshold=np.full(10, np.nan, np.float32))
+    _refused(folder, "threshold: 10 of 10 entries are NaN")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"activation": "GELU"}, "activation 'GELU'; supported are ReLU, TopK"),
+        ({"activation_state_dict": {"k": 3, "postact_fn": "Identity"}}, "fire negatively"),
+        ({"activation_state_dict": {}}, "k: got None"),
+        ({"pre_bias": torch.zeros(7)}, "pre_bias"),
+        ({"encoder.weight": None}, "encoder.weight is missing or no matrix"),
+    ],
+)
+def test_what_an_openai_file_may_not_hold(copy, changes, match):
+    path = copy(OPENAI) / "1.pt"
+    torch.save({**torch.load(path, weights_only=True), **changes}, path)
+    _refused(path, match)
+
+
+def test_an_openai_file_of_tied_weights_and_one_without_a_place(copy, tmp_path):
+    path = copy("openai/resid_delta_attn_v4/autoencoders") / "1.pt"
+    state = torch.load(path, weights_only=True)
+    state["decoder.linear.weight"] = state["encoder.weight"]
+    del state["decoder.weight"]
+    torch.save(state, tmp_path / "layer.pt")
+    _refused(tmp_path / "layer.pt", "does not say layer and site")
+    sae, _ = saes.load(tmp_path / "layer.pt", hook="blocks.1.hook_mlp_out")
+    assert torch.equal(sae.W_dec, sae.W_enc)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"act_fn": "topk"}, "act_fn 'topk'"),
+        ({"use_glu_encoder": True}, "gated encoder"),
+        ({"dataset_average_activation_norm": None}, "activation_scale"),
+        ({"jump_relu_threshold": None}, "jump_relu_threshold: got None"),
+        ({"norm_activation": "token-wise"}, "norm_activation 'token-wise'"),
+        ({"hook_point_in": None}, "names no hook_point_in"),
+        ({"d_model": -1}, "d_model: got -1"),
+    ],
+)
+def test_what_a_llama_scope_folder_may_not_say(copy, changes, match):
+    folder = copy(LLAMA)
+    _edit(folder / "hyperparams.json", **changes)
+    _refused(folder, match)
+
+
+def test_llama_scope_thresholds_hold_for_decoder_rows_of_norm_one(copy):
+    """Shrinking decoder rows and growing encoder rows alike changes nothing that the release's loader gives."""
+    folder = copy(LLAMA)
+    expected, path = saes.load(folder)[0], folder / "checkpoints" / "final.safetensors"
+    tensors = load_file(path)
+    factor = torch.linspace(0.5, 2, 10)
+    tensors["encoder.weight"] = tensors["encoder.weight"] * factor[:, None]
+    tensors["encoder.bias"] = tensors["encoder.bias"] * factor
+    tensors["decoder.weight"] = tensors["decoder.weight"] / factor
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    sae, x = saes.load(folder)[0], torch.randn(50, 6) * 3
+    torch.testing.assert_close(sae.encode(x).dense(), expected.encode(x).dense(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sae.decode(sae.encode(x)), expected.decode(expected.encode(x)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_that_holds_no_sae_says_where_one_is(tmp_path, copy):
+    _refused(tmp_path / "nowhere", "no such folder")
+    copy("sparsify/topk/layers.1")
+    _refused(tmp_path / "sparsify" / "topk", r"give .*layers\.1")
+    _refused(copy(OPENAI), r"give the file .*1\.pt itself")
+    _refused(HERE / "make.py", "is a file")
+    (tmp_path / "half").mkdir()
+    _refused(tmp_path / "half", "expected cfg.json, ae.pt, params.npz")
+    (tmp_path / "half" / "cfg.json").write_text("{}")
+    _refused(tmp_path / "half", "without sae_weights.safetensors or sae.safetensors")
+
+
+def test_released_saes_of_centred_models_are_known_by_their_repository(copy, tmp_path):
+    plain = saes.load(HERE / "saelens/v3_standard")[0]
+    assert not isinstance(plain, NormalisedSAE)
+    release = tmp_path / "GPT2-Small-SAEs-Reformatted" / "blocks.1.hook_resid_post"
+    sae, facts = saes.load(shutil.copytree(HERE / "saelens/v3_standard", release))
+    assert isinstance(sae, NormalisedSAE)
+    assert sae.normalisation == "centre"
+    assert facts.model == {"name": "tiny"}
+
+
+def test_a_scale_that_saelens_keeps_beside_its_files_is_known_or_given(tmp_path):
+    name = "gemma_2b_blocks.12.hook_resid_post_16384"
+    folder = tmp_path / "Gemma-2b-Residual-Stream-SAEs" / name
+    shutil.copytree(HERE / "saelens/v6_expected_average_only_in", folder)
+    (folder / "activation_scaler.json").unlink()
+    known, given = saes.load(folder)[0], saes.load(folder, activation_scale=0.5)[0]
+    torch.testing.assert_close(known.W_enc / 0.21381938399317255, given.W_enc / 0.5)
+    torch.testing.assert_close(known.W_dec * 0.21381938399317255, given.W_dec * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("hook", "ours"), [("model.layers.7", "blocks.7.hook_resid_post"), ("transformer.h.0", "blocks.0.hook_resid_post")]
+)
+def test_hugging_face_names_of_blocks_are_understood(copy, hook, ours):
+    folder = copy("saelens/v6_standard")
+    metadata = json.loads((folder / "cfg.json").read_text())["metadata"]
+    names = {"hook_name": hook, "model_name": "gemma-2-2b", "exclude_special_tokens": True, "context_size": 128}
+    _edit(folder / "cfg.json", metadata=metadata | names)
+    facts = saes.load_facts(folder)
+    assert (facts.hook, facts.model["name"]) == (ours, "google/gemma-2-2b")
+    assert facts.mask_policy == {"mask_bos": True, "mask_special": True}
+    assert facts.data["context_size"] == 128
