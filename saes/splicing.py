@@ -1,134 +1,195 @@
-"""What a language model loses when activations are replaced: cross-entropy and KL, token by token, arm by arm.
+"""A model that runs, or generates, with SAEs in the place of its activations.
 
-Axes: b rows, t position, d width of the hook, v vocabulary, n kept tokens, p predicted tokens.
+Axes: b rows, t position, d width of the hook, n replaced tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
-from interp.activations.harvest import position_ids
-from interp.datasets import TokenBatch
-from interp.errors import ShapeError
-from interp.hooks import Edit, edit
+from interp.code import Code
+from interp.datasets import MaskPolicy, masked_ids
+from interp.errors import ArtifactError, ConfigError, ShapeError
+from interp.hooks import edit as edit_hooks
 from interp.models import Model
+from saes.base import SAE
+from saes.facts import SAEFacts, check_same_model, check_width
 
-LOGIT_ENTRIES = 1 << 26
-"""Logits computed in one forward pass; more rows than that are taken in turns."""
-SOFTMAX_ROWS = 1024
-"""Predictions whose log-probabilities stand in memory at once."""
+EditCode = Callable[[Code], Code]
+"""Takes the code of the tokens that a forward pass replaces, row after row, and returns what is decoded instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class CleanRun:
-    """A batch as the model computes it, and what arms are compared with.
+@runtime_checkable
+class SavedSAE(Protocol):
+    """An SAE with what was saved of its origin: what `open_run` and `open_sae` give."""
 
-    Shapes: acts (n, d) and document (n,) of the kept tokens; log_probs (p, v), nll, targets,
-    predicted_document (p,). Units: nats.
+    @property
+    def sae(self) -> SAE: ...
+    @property
+    def facts(self) -> SAEFacts: ...
+
+
+Spliceable = SAE | SavedSAE | tuple[SAE, SAEFacts]
+"""An SAE alone, or one with what was saved of it: `open_run`'s and `open_sae`'s result, or `load`'s pair."""
+
+
+@contextmanager
+def splice(
+    model: Model,
+    sae: Spliceable | Sequence[Spliceable],
+    *,
+    error_term: bool = False,
+    prefix: int | None = None,
+    edit: EditCode | Mapping[str, EditCode] | None = None,
+    mask: MaskPolicy | None = None,
+    allow_mismatch: bool = False,
+) -> Iterator[None]:
+    """Every forward pass of `model.hf` in the block, generation included, reads reconstructions at the SAEs' hooks.
+
+    Tokens that the SAE was not trained on (padding, BOS, special ones) keep their activations, by the mask policy that
+    was saved with it; `mask` is the policy of a bare SAE. With `error_term` the unedited reconstruction's error is
+    added back, so that without `edit` nothing changes. `prefix` decodes the first features only. `edit` changes codes:
+    one function for one SAE, or functions by hook name.
+
+    Raises: ArtifactError if an SAE belongs to another model or mask policy, unless `allow_mismatch`; ConfigError for
+    SAEs that cannot be spliced together or a prefix out of range; UnknownHookError if the model lacks a hook.
     """
-
-    batch: TokenBatch
-    hook: str
-    acts: Float[Tensor, "n d"]
-    document: Int[Tensor, " n"]
-    predicted: Bool[Tensor, "b t"]
-    log_probs: Float[Tensor, "p v"]
-    nll: Float[Tensor, " p"]
-    targets: Int[Tensor, " p"]
-    predicted_document: Int[Tensor, " p"]
-
-
-@dataclass(frozen=True, slots=True)
-class ArmLoss:
-    """Loss of each predicted token, and the distance of the prediction from the clean one.
-
-    Units: nats. kl is KL(clean ‖ arm).
-    """
-
-    nll: Float[Tensor, " p"]
-    kl: Float[Tensor, " p"]
-
-
-def predicted_mask(batch: TokenBatch) -> Bool[Tensor, "b t"]:
-    """Positions whose prediction counts: kept ones that are followed by a token of the same document.
-
-    The same positions count in every arm; tokens that are not kept (padding, BOS, special) are neither replaced nor
-    counted.
-    """
-    mask = batch.keep.clone()
-    mask[:, :-1] &= batch.document[:, 1:] == batch.document[:, :-1]
-    mask[:, -1] = False
-    return mask
-
-
-def run_clean(model: Model, batch: TokenBatch, hook: str) -> CleanRun:
-    """One unchanged forward pass, shared by all arms.
-
-    Raises: ShapeError if the hook does not give one vector per token.
-    """
-    batch = batch.to(model.device)
-    predicted = predicted_mask(batch)
-    seen: list[Tensor] = []
-
-    def record(x: Tensor) -> Tensor:
-        seen.append(x.detach())
-        return x
-
-    log_probs = _logits(model, batch, hook, record)[predicted].float().log_softmax(-1)
-    if seen[0].shape[:2] != batch.keep.shape:
-        got = tuple(seen[0].shape)
-        raise ShapeError(f"{hook}: got activations {got} for {tuple(batch.keep.shape)} tokens; choose another hook")
-    targets = batch.token_ids.roll(-1, dims=1)[predicted]
-    acts, document = seen[0][batch.keep], batch.document[batch.keep]
-    nll = -log_probs.gather(1, targets[:, None])[:, 0]
-    return CleanRun(batch, hook, acts, document, predicted, log_probs, nll, targets, batch.document[predicted])
-
-
-def run_arm(model: Model, clean: CleanRun, replacement: Float[Tensor, "n d"]) -> ArmLoss:
-    """The same batch with the kept tokens' activations replaced."""
-    logits = _logits(model, clean.batch, clean.hook, _replace(clean.batch.keep, replacement))
-    return compare(clean.log_probs, logits[clean.predicted], clean.targets)
-
-
-def compare(clean: Float[Tensor, "p v"], logits: Float[Tensor, "p v"], targets: Int[Tensor, " p"]) -> ArmLoss:
-    """Loss of `logits` on `targets`, and their KL from the log-probabilities `clean`, some rows at a time."""
-    nll, kl = [], []
-    parts = (tensor.split(SOFTMAX_ROWS) for tensor in (clean, logits, targets))
-    for reference, other_logits, target in zip(*parts, strict=True):
-        other = other_logits.float().log_softmax(-1)
-        nll.append(-other.gather(1, target[:, None])[:, 0])
-        kl.append((reference.exp() * (reference - other)).sum(-1))
-    empty = clean.new_zeros(0)
-    return ArmLoss(torch.cat([empty, *nll]), torch.cat([empty, *kl]))
-
-
-def iter_slices(batch: TokenBatch, d_vocab: int) -> Iterator[TokenBatch]:
-    """The batch in runs of rows whose logits fit LOGIT_ENTRIES."""
-    n_rows = max(1, LOGIT_ENTRIES // (batch.token_ids.shape[1] * d_vocab))
-    for start in range(0, batch.token_ids.shape[0], n_rows):
-        rows = slice(start, start + n_rows)
-        mask = None if batch.attention_mask is None else batch.attention_mask[rows]
-        yield TokenBatch(batch.token_ids[rows], batch.keep[rows], mask, batch.position_ids[rows], batch.document[rows])
-
-
-def _logits(model: Model, batch: TokenBatch, hook: str, function: Edit) -> Float[Tensor, "b t v"]:
-    with torch.no_grad(), edit(model, {hook: function}):
-        output = model.hf(
-            input_ids=batch.token_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=position_ids(batch),
-            use_cache=False,
+    parts = [_part(one) for one in _several(sae)]
+    changes = _changes([part for part, _ in parts], edit)
+    tokens = _PassTokens()
+    edits = {}
+    for part, facts in parts:
+        hook = part.hooks_in[0]
+        check_width(hook, part.d_in, model)
+        if facts is not None and not allow_mismatch:
+            check_same_model(facts, model)
+        if prefix is not None and not 1 <= prefix <= part.d_sae:
+            raise ConfigError(f"prefix: got {prefix}; expected 1 to {part.d_sae}, the SAE's number of features")
+        masked = sorted(masked_ids(model, _policy(facts, mask, allow_mismatch=allow_mismatch)))
+        edits[hook] = _Spliced(
+            part, tokens, torch.tensor(masked, dtype=torch.int64), error_term, prefix, changes.get(hook)
         )
-    logits: Tensor = output.logits
-    return logits
+    handle = model.hf.base_model.register_forward_pre_hook(tokens.read, with_kwargs=True)
+    try:
+        with edit_hooks(model, edits):
+            yield
+    finally:
+        handle.remove()
 
 
-def _replace(keep: Bool[Tensor, "b t"], replacement: Float[Tensor, "n d"]) -> Edit:
-    def function(x: Tensor) -> Tensor:
-        x[keep] = replacement.to(x.dtype)
+def _several(sae: Spliceable | Sequence[Spliceable]) -> list[Spliceable]:
+    if isinstance(sae, SAE | SavedSAE):
+        return [sae]
+    # `load` gives a pair, which is not a sequence of two SAEs.
+    if isinstance(sae, tuple) and len(sae) == 2 and isinstance(sae[1], SAEFacts):
+        return [(sae[0], sae[1])]
+    return list(sae)
+
+
+def _part(one: Spliceable) -> tuple[SAE, SAEFacts | None]:
+    if isinstance(one, SAE):
+        return one, None
+    return one if isinstance(one, tuple) else (one.sae, one.facts)
+
+
+def _changes(saes: Sequence[SAE], edit: EditCode | Mapping[str, EditCode] | None) -> Mapping[str, EditCode]:
+    """Edits by hook name, after a look at whether these SAEs can stand together."""
+    hooks = [part.hooks_in[0] for part in saes]
+    for part in saes:
+        if len(part.hooks_in) != 1 or part.hooks_in != part.hooks_out:
+            raise ConfigError(f"got hooks {part.hooks_in} -> {part.hooks_out}; only an SAE of one hook can replace it")
+    if not hooks or len(set(hooks)) < len(hooks):
+        raise ConfigError(f"got SAEs of {', '.join(hooks) or 'no hook'}; expected one or more, each of another hook")
+    if edit is None:
+        return {}
+    if isinstance(edit, Mapping):
+        unknown = [hook for hook in edit if hook not in hooks]
+        if unknown:
+            raise ConfigError(f"edit: got hook {unknown[0]!r}; the SAEs stand at {', '.join(hooks)}")
+        return edit
+    if len(hooks) > 1:
+        raise ConfigError("edit: got one function for several SAEs; give functions by hook name")
+    return {hooks[0]: edit}
+
+
+def _policy(facts: SAEFacts | None, mask: MaskPolicy | None, *, allow_mismatch: bool) -> MaskPolicy:
+    saved = None if facts is None or facts.mask_policy is None else MaskPolicy.parse(facts.mask_policy)
+    if mask is not None and saved not in (None, mask) and not allow_mismatch:
+        raise ArtifactError(f"got mask policy {mask}; the SAE was trained with {saved}; leave mask out")
+    return mask or saved or MaskPolicy()
+
+
+class _PassTokens:
+    """The tokens of the forward pass that runs now; while generating from a cache, the new ones only."""
+
+    def __init__(self) -> None:
+        self._token_ids: Tensor | None = None
+        self._real: Tensor | None = None
+
+    def read(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note what is given to the model.
+
+        Raises: ConfigError if it is given embeddings, or a mask that does not say which tokens are padding.
+        """
+        token_ids = args[0] if args else kwargs.get("input_ids")
+        if token_ids is None:
+            raise ConfigError("got inputs_embeds while an SAE is spliced in; give input_ids, which tell what to spare")
+        mask = args[1] if len(args) > 1 and isinstance(args[1], Tensor) else kwargs.get("attention_mask")
+        if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
+            raise ConfigError("got an attention mask that is not (rows, positions) while an SAE is spliced in")
+        self._token_ids = token_ids
+        # With a cache the mask covers the past too.
+        self._real = None if mask is None else mask[:, -token_ids.shape[1] :].bool()
+
+    def keep(self, hook: str, x: Float[Tensor, "b t d"], masked: Tensor) -> Bool[Tensor, "b t"]:
+        """Which tokens are replaced.
+
+        Raises: ShapeError if the hook does not give one vector per token.
+        """
+        if self._token_ids is None or self._token_ids.shape != x.shape[:2]:
+            raise ShapeError(f"{hook}: got activations {tuple(x.shape)}, not one a token; choose another hook")
+        keep = ~torch.isin(self._token_ids, masked.to(self._token_ids))
+        return (keep if self._real is None else keep & self._real.to(keep.device)).to(x.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spliced:
+    """The edit of one hook."""
+
+    sae: SAE
+    tokens: _PassTokens
+    masked: Tensor
+    error_term: bool
+    prefix: int | None
+    change: EditCode | None
+
+    def __call__(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        keep = self.tokens.keep(self.sae.hooks_in[0], x, self.masked)
+        if bool(keep.any()):
+            x[keep] = self._replaced(x[keep]).to(x)
         return x
 
-    return function
+    def _replaced(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        acts = x.to(self.sae.W_enc)
+        code = self.sae.encode(acts)
+        x_hat = self.sae.decode(self._changed(code), prefix=self.prefix)
+        if not self.error_term:
+            return x_hat
+        # Adding the difference, not the error, leaves x exact where nothing was edited.
+        return acts + (x_hat - self.sae.decode(code, prefix=self.prefix))
+
+    def _changed(self, code: Code) -> Code:
+        if self.change is None:
+            return code
+        new = self.change(code)
+        if new.n_rows != code.n_rows or new.d_sae != code.d_sae:
+            raise ShapeError(
+                f"edit returned a code of {new.n_rows} tokens and {new.d_sae} features; "
+                f"expected {code.n_rows} and {code.d_sae}, as it was given"
+            )
+        return new

@@ -1,0 +1,69 @@
+"""Edits of codes for `splice`: features taken out, features held at a value.
+
+Axes: n entries of a code, m held features, b tokens.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from interp.code import Code, offsets_of
+from interp.errors import ConfigError
+
+
+def ablate_features(*features: int) -> Callable[[Code], Code]:
+    """An edit under which these features never fire.
+
+    Raises: ConfigError, once it is applied, for a feature that the dictionary does not have.
+    """
+
+    def change(code: Code) -> Code:
+        return _without(code, check_features(features, code.d_sae).to(code.features.device))
+
+    return change
+
+
+def pin_features(values: Mapping[int, float]) -> Callable[[Code], Code]:
+    """An edit under which each of these features fires with its value on every token; 0 is an ablation.
+
+    Raises: ConfigError for a negative value or, once it is applied, a feature that the dictionary does not have.
+    """
+    negative = [value for value in values.values() if not value >= 0]
+    if negative:
+        raise ConfigError(f"got activation {negative[0]}; expected at least 0: features do not fire negatively")
+
+    def change(code: Code) -> Code:
+        held = check_features(tuple(values), code.d_sae).to(code.features.device)
+        return _with(_without(code, held), held, code.values.new_tensor(list(values.values())))
+
+    return change
+
+
+def check_features(features: tuple[int, ...], d_sae: int) -> Tensor:
+    """The feature ids as a tensor.
+
+    Raises: ConfigError naming the first that is not in a dictionary of `d_sae` features.
+    """
+    outside = [feature for feature in features if not 0 <= feature < d_sae]
+    if outside:
+        raise ConfigError(f"got feature {outside[0]}; the SAE has {d_sae:,} features, numbered from 0 to {d_sae - 1}")
+    return torch.tensor(features, dtype=torch.int64)
+
+
+def _without(code: Code, features: Tensor) -> Code:
+    keep = ~torch.isin(code.features, features)
+    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
+    return replace(code, values=code.values[keep], features=code.features[keep], row_offsets=offsets_of(counts))
+
+
+def _with(code: Code, features: Tensor, values: Tensor) -> Code:
+    """The same with each of `features` added to each token."""
+    every = torch.arange(code.n_rows, device=code.features.device)
+    rows = torch.cat([code.rows(), every.repeat_interleave(features.shape[0])])
+    ids = torch.cat([code.features, features.to(code.features).repeat(code.n_rows)])
+    acts = torch.cat([code.values, values.repeat(code.n_rows)])
+    order = (rows * code.d_sae + ids).argsort()
+    offsets = offsets_of(code.row_offsets.diff() + features.shape[0])
+    return replace(code, values=acts[order], features=ids[order], row_offsets=offsets)

@@ -1,0 +1,201 @@
+"""Time, memory, disk and operations of a training run before it starts."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from interp.activations.store import StoredActivations
+from interp.datasets import TokenStream, open_stream
+from interp.hooks import capture
+from interp.models import Model, load_model, resolve_device
+from saes.planning.calibration import LARGEST_CHECKPOINT, Calibration, calibrate
+from saes.planning.counts import Counts
+from saes.planning.machine import available_bytes, free_disk_bytes, peak_bytes
+from saes.planning.rates import STORED_CPU, STORED_CUDA, Rates
+from saes.training import TrainConfig, check_same_recipe
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will take. `*_by` are the parts of a total.
+
+    measured: whether a few seconds of the real work were run for it. If not, seconds come from counted operations and
+    the rates of another machine, and may be wrong by several times. Features that die while training add to the time:
+    the dead-feature loss is not in it.
+    Units: seconds of wall time; bytes of memory (of the device on CUDA) and disk; flops are operations, a
+    multiplication with its addition being two.
+    """
+
+    n_tokens: int
+    n_steps: int
+    n_harvested_tokens: int
+    n_parameters: int
+    flops: float
+    flops_by: Mapping[str, float]
+    seconds: float
+    seconds_by: Mapping[str, float]
+    memory_bytes: int
+    memory_by: Mapping[str, int]
+    memory_available_bytes: int
+    disk_bytes: int
+    disk_peak_bytes: int
+    disk_available_bytes: int
+    measured: bool
+    device: str
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def fits_memory(self) -> bool:
+        return self.memory_bytes <= self.memory_available_bytes
+
+    @property
+    def fits_disk(self) -> bool:
+        return self.disk_peak_bytes <= self.disk_available_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "fits_memory": self.fits_memory, "fits_disk": self.fits_disk}
+
+
+def plan(config: TrainConfig, *, calibrated: bool = True, startup_seconds: float | None = None) -> Plan:
+    """What `train(config)` will take on this machine, as busy as it is now.
+
+    `startup_seconds` is what it takes until a process can load a model. A run that does not fit into memory by the
+    count is not tried: its time is then not measured.
+
+    Raises: any InterpError that training would raise at its start.
+    """
+    device = resolve_device(config.device)
+    base = 0 if device.type == "cuda" else peak_bytes(device)
+    rates = STORED_CUDA if device.type == "cuda" else STORED_CPU
+    begun = time.perf_counter()
+    source = open_source(config)
+    opening = time.perf_counter() - begun
+    start = opening + rates.exit_seconds + (rates.startup_seconds if startup_seconds is None else startup_seconds)
+    counts = counts_of(config, source)
+    available = available_bytes(device)
+    memory = _counted_memory(counts, base)
+    measured = calibrate(counts, source, device) if calibrated and sum(memory.values()) <= available else None
+    if measured is None:
+        seconds = {"start and exit": start, **counted_seconds(counts, rates)}
+    else:
+        memory = _measured_memory(counts, measured)
+        seconds = {"start and exit": start + measured.initialise, **_measured_seconds(counts, measured)}
+    flops = {"harvest": counts.harvest_flops, "training": counts.training_flops}
+    return Plan(
+        n_tokens=config.n_steps * config.batch_size,
+        n_steps=config.n_steps,
+        n_harvested_tokens=counts.harvested_tokens,
+        n_parameters=counts.n_parameters,
+        flops=sum(flops.values()),
+        flops_by=flops,
+        seconds=sum(seconds.values()),
+        seconds_by=seconds,
+        memory_bytes=sum(memory.values()),
+        memory_by=memory,
+        memory_available_bytes=available,
+        disk_bytes=counts.kept_bytes,
+        disk_peak_bytes=counts.peak_disk_bytes,
+        disk_available_bytes=free_disk_bytes(config.out),
+        measured=measured is not None,
+        device=str(device),
+    )
+
+
+Size = Sequence[int]
+Source = tuple[Model, TokenStream] | StoredActivations
+
+
+def open_source(config: TrainConfig) -> Source:
+    """Where the run's activations come from.
+
+    Raises: any InterpError that training would raise of its inputs.
+    """
+    if config.activations is not None:
+        store = StoredActivations(config.activations, hooks=(config.hook,))
+        check_same_recipe(config, store.manifest)
+        return store
+    model = load_model(config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model)
+    model.hook(config.hook)
+    return model, open_stream(config.dataset, model, config.data)
+
+
+def counts_of(config: TrainConfig, source: Source) -> Counts:
+    """The run in numbers, for the width of its hook and the depth of it in the model."""
+    if isinstance(source, StoredActivations):
+        _, chunk = next(source.iter_from({}))
+        acts = chunk.acts[config.hook]
+        return Counts(config, acts.shape[1], 0.0, 0, acts.element_size())
+    model, _ = source
+    weights = sum(parameter.nbytes for parameter in model.hf.parameters())
+    flops = forward_flops(model, config.hook, config.data.context_size)
+    return Counts(config, model.hook(config.hook).width, flops, weights, model.dtype.itemsize)
+
+
+def forward_flops(model: Model, hook: str, context_size: int) -> float:
+    """Operations per token of a forward pass that stops at `hook`, counted as a row of `context_size` runs."""
+    row = torch.zeros(1, context_size, dtype=torch.int64)
+    with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
+        capture(model, row, (hook,), attention_mask=None if model.causal else torch.ones_like(row))
+    return float(counter.get_total_flops()) / context_size
+
+
+def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) -> int:
+    n_rows, n_heads, n_queries, width = query
+    return 2 * n_rows * n_heads * n_queries * key[2] * (width + value[3])
+
+
+# The counter of torch 2.13 passes over the operator that attention takes on a CPU.
+_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+
+
+def _counted_memory(counts: Counts, base: int) -> dict[str, int]:
+    """The most that is held at once; harvesting, steps and checkpoints take turns."""
+    # A checkpoint is serialised twice before it is written.
+    turns = (counts.harvest_workspace_bytes, counts.step_workspace_bytes, 2 * counts.checkpoint_bytes)
+    return {
+        "process": base,
+        "model": counts.model_bytes,
+        "shuffle buffer": counts.block_bytes,
+        "SAE, gradients, optimiser": counts.trained_bytes,
+        "work": max(turns),
+    }
+
+
+def _measured_memory(counts: Counts, measured: Calibration) -> dict[str, int]:
+    more = 0 if counts.checkpoint_bytes <= LARGEST_CHECKPOINT else 2 * counts.checkpoint_bytes
+    return {
+        "real steps": measured.peak_bytes,
+        "rest of the shuffle buffer": max(0, counts.block_bytes - measured.pool_bytes),
+        **({"checkpoint": more} if more else {}),
+    }
+
+
+def _measured_seconds(counts: Counts, measured: Calibration) -> dict[str, float]:
+    return {
+        "harvest": measured.per_harvested_token * counts.harvested_tokens,
+        "steps": measured.per_step * counts.config.n_steps,
+        "checkpoints": measured.per_checkpoint * _written(counts),
+    }
+
+
+def counted_seconds(counts: Counts, rates: Rates) -> dict[str, float]:
+    """Seconds of a run's parts, its start apart, from counted operations."""
+    step = counts.step_flops() / rates.matmul_flops + counts.step_bytes() / rates.bytes
+    harvest = counts.forward_flops / rates.forward_flops + rates.seconds_per_token_read
+    return {
+        "harvest": harvest * counts.harvested_tokens,
+        "steps": (step + rates.seconds_per_step) * counts.config.n_steps,
+        "checkpoints": counts.checkpoint_bytes / rates.written_bytes * _written(counts),
+    }
+
+
+def _written(counts: Counts) -> float:
+    """Checkpoints, and the SAE at the end as a part of one."""
+    return counts.n_checkpoints + counts.sae_bytes / counts.checkpoint_bytes
