@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from interp.hook_names import family_of
+from interp.errors import ModelError
 from interp.models import Model
+from interp.weights import linear_matrix
 
 ON_STREAM = ("hook_embed", "hook_pos_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 WRITERS = ("hook_attn_out", "hook_mlp_out")
@@ -56,9 +56,11 @@ def logit_effects(model: Model, hook: str, directions: Float[Tensor, "m d"], *, 
 
 def centred_unembedding(model: Model) -> Float[Tensor, "v r"]:
     """Unembedding times the final norm's weight; each column's mean over the vocabulary is zero."""
-    norm = model.hf.get_submodule(family_of(model.family).ln_final)
+    if model.paths.ln_final is None:
+        raise ModelError(f"{model.name}: has no final norm before its logits; logit effects are not defined for it")
+    norm = model.hf.get_submodule(model.paths.ln_final)
     embeddings: nn.Module = model.hf.get_output_embeddings()
-    matrix = embeddings.get_parameter("weight").float()
+    matrix = linear_matrix(embeddings, model.d_model, model.dtype)
     matrix = (matrix - matrix.mean(0)) * norm_weight(norm, model.d_model)
     # x - mean(x) before the weight is the same as removing each row's mean after it.
     return matrix - matrix.mean(1, keepdim=True) if isinstance(norm, nn.LayerNorm) else matrix
@@ -78,11 +80,14 @@ def norm_weight(norm: nn.Module, d_model: int) -> Float[Tensor, " r"]:
 
 
 def write_to_stream(model: Model, hook: str, directions: Float[Tensor, "m d"]) -> Float[Tensor, "m r"] | None:
-    """What the directions become in the residual stream; None where the hook does not write straight to it."""
+    """What the directions become in the residual stream; None where no straight path leads from there to the logits."""
+    # An encoder has no unembedding.
+    if model.unembedding is None:
+        return None
     name = hook.split(".", 2)[-1] if hook.startswith("blocks.") else hook
     if name in ON_STREAM or name in WRITERS:
         return directions
-    family = family_of(model.family)
+    family = model.paths
     path, out = {"attn.hook_z": (family.z, family.attn_out), "mlp.hook_post": (family.mlp_post, family.mlp_out)}.get(
         name, ("", "")
     )
@@ -90,5 +95,4 @@ def write_to_stream(model: Model, hook: str, directions: Float[Tensor, "m d"]) -
     if not path or not path.startswith(f"{out}."):
         return None
     module = model.hf.get_submodule(model.hook(hook).module_path)
-    matrix = module.get_parameter("weight").float()
-    return directions @ (matrix if isinstance(module, Conv1D) else matrix.T)
+    return directions @ linear_matrix(module, directions.shape[1], model.dtype).T

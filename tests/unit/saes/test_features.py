@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -9,12 +10,20 @@ from interp.activations.harvest import harvest_batch
 from interp.datasets import TokenBatch
 from interp.errors import ArtifactError
 from saes.facts import SAEFacts
-from saes.features import collect_features, levels_of, load_features, save_features
+from saes.feature_pass import describe, shards
+from saes.features import (
+    FeatureSettings,
+    collect_features,
+    levels_of,
+    load_features,
+    save_features,
+    write_features,
+)
 from tests.families import tiny_model
 from tests.specimens import HOOK, random_sae, tiny_stream
 
-EVERYTHING = 10**6
 N_EXAMPLES, WINDOW = 4, 7
+EVERYTHING = FeatureSettings(n_tokens=10**6, n_top=N_EXAMPLES, window=WINDOW)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +43,11 @@ def stream(request, tmp_path_factory, model):
 
 @pytest.fixture(scope="module")
 def statistics(model, sae, stream):
-    return collect_features(model, sae, stream, n_tokens=EVERYTHING, n_examples=N_EXAMPLES, window=WINDOW)
+    with pytest.MonkeyPatch.context() as small:
+        # Several shards and several blocks, as large text and large dictionaries make them.
+        small.setattr(shards, "SHARD_TOKENS", 150)
+        small.setattr(describe, "BLOCK_FEATURES", 7)
+        return collect_features(model, sae, stream, EVERYTHING)
 
 
 @dataclasses.dataclass
@@ -74,7 +87,7 @@ def test_counts_means_and_maxima_are_those_of_all_tokens_at_once(statistics, eve
 def test_the_histogram_counts_every_firing_once(statistics, everything):
     dense = _kept(everything).numpy()
     assert (statistics.histogram.sum(1) == (dense > 0).sum(0)).all()
-    # Activations within the bins: the outer ones also hold what lies beyond.
+    # What lies below the first bin is counted in it.
     inner = [np.histogram(dense[:, f], bins=statistics.bin_edges)[0] for f in range(dense.shape[1])]
     assert (np.abs(statistics.histogram - inner)[:, 1:-1].sum(1) <= 1).all()
 
@@ -96,22 +109,22 @@ def _examples_by_hand(everything, feature):
 def test_top_examples_are_the_strongest_spans(statistics, everything):
     for feature in range(statistics.d_sae):
         expected = _examples_by_hand(everything, feature)
-        values = statistics.top_values[feature]
+        values = statistics.top.values[feature]
         assert (values[len(expected) :] == 0).all()
-        assert (statistics.top_tokens[feature, len(expected) :] == -1).all()
+        assert (statistics.top.tokens[feature, len(expected) :] == -1).all()
         for slot, (value, number, row, place) in enumerate(expected):
             batch = everything.batches[number]
             assert values[slot] == pytest.approx(value, rel=1e-6)
-            assert statistics.top_document[feature, slot] == batch.document[row, place]
-            assert statistics.top_position[feature, slot] == batch.position_ids[row, place]
+            assert statistics.top.document[feature, slot] == batch.document[row, place]
+            assert statistics.top.position[feature, slot] == batch.position_ids[row, place]
 
 
 def test_windows_show_the_text_and_the_activations_around_the_peak(statistics, everything):
     for feature in range(statistics.d_sae):
         for slot, (_, number, row, place) in enumerate(_examples_by_hand(everything, feature)):
             batch, acts = everything.batches[number], everything.acts[number]
-            tokens, shown = statistics.top_tokens[feature, slot], statistics.top_acts[feature, slot]
-            start = place - statistics.top_peak[feature, slot]
+            tokens, shown = statistics.top.tokens[feature, slot], statistics.top.acts[feature, slot]
+            start = place - statistics.top.peak[feature, slot]
             for offset in range(WINDOW):
                 at = start + offset
                 inside = at < batch.keep.shape[1] and batch.document[row, at] == batch.document[row, place]
@@ -125,9 +138,9 @@ def test_windows_are_full_where_the_document_is_long_enough(statistics, everythi
         for row in range(batch.keep.shape[0]):
             for document in batch.document[row].unique().tolist():
                 length.setdefault(document, []).append(int((batch.document[row] == document).sum()))
-    for feature, slot in zip(*np.nonzero(statistics.top_values), strict=True):
-        sizes = length[int(statistics.top_document[feature, slot])]
-        shown = int((statistics.top_tokens[feature, slot] >= 0).sum())
+    for feature, slot in zip(*np.nonzero(statistics.top.values), strict=True):
+        sizes = length[int(statistics.top.document[feature, slot])]
+        shown = int((statistics.top.tokens[feature, slot] >= 0).sum())
         assert shown in {min(size, WINDOW) for size in sizes}
 
 
@@ -151,13 +164,101 @@ def test_levels_are_the_prefixes(statistics):
     assert statistics.level.tolist() == [1] * 6 + [2] * 6 + [3] * 12
 
 
+def _fields(statistics):
+    """Every array and number by name, windows opened."""
+    for field in dataclasses.fields(statistics):
+        value = getattr(statistics, field.name)
+        if field.name in ("top", "random", "quantile"):
+            yield from ((f"{field.name}.{name}", getattr(value, name)) for name in type(value).__slots__)
+        else:
+            yield field.name, value
+
+
+def _same(one, other):
+    for (name, was), (_, is_now) in zip(_fields(one), _fields(other), strict=True):
+        assert np.array_equal(was, is_now, equal_nan=np.asarray(was).dtype.kind == "f"), name
+        assert np.asarray(was).dtype == np.asarray(is_now).dtype, name
+
+
+def _files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_random_and_quantile_windows_show_firings(statistics, everything):
+    dense = {}
+    for batch, acts in zip(everything.batches, everything.acts, strict=True):
+        for row, place in batch.keep.nonzero().tolist():
+            key = int(batch.document[row, place]), int(batch.position_ids[row, place])
+            dense.setdefault(key, []).append(acts[row, place].numpy())
+    edges = statistics.quantile_edges
+    for kind in (statistics.random, statistics.quantile):
+        for feature, slot in zip(*np.nonzero(kind.values), strict=True):
+            value, key = kind.values[feature, slot], (kind.document[feature, slot], kind.position[feature, slot])
+            assert any(acts[feature] == pytest.approx(value, rel=1e-6) for acts in dense[key])
+            assert edges[feature, 0] <= value <= edges[feature, -1]
+    for band in range(statistics.n_bands):
+        values = statistics.band(band).values
+        shown = values > 0
+        assert (values >= edges[:, band, None])[shown].all()
+        assert (values <= edges[:, band + 1, None])[shown].all()
+    assert np.array_equal(statistics.near_threshold.values, statistics.band(0).values)
+
+
+def test_shards_and_blocks_change_nothing(model, sae, stream, statistics):
+    _same(statistics, collect_features(model, sae, stream, EVERYTHING))
+
+
+def test_what_was_killed_goes_on_with_the_same_bytes(model, sae, stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 100)
+    write_features(model, sae, stream, tmp_path / "whole", EVERYTHING, token_texts=["a"])
+
+    class Killed(Exception):
+        pass
+
+    for stage, times in (("features", 3), ("features", 1), ("statistics", 0)):
+        calls = iter(range(times))
+
+        def kill(what, _done, _total, stage=stage, calls=calls):
+            if what == stage and next(calls, None) is None:
+                raise Killed
+
+        with pytest.raises(Killed):
+            write_features(model, sae, stream, tmp_path / "cut", EVERYTHING, token_texts=["a"], on_progress=kill)
+        assert not (tmp_path / "cut").exists()
+        assert (tmp_path / "cut.partial").exists()
+    seen = []
+    write_features(
+        model, sae, stream, tmp_path / "cut", EVERYTHING, token_texts=["a"], on_progress=lambda *told: seen.append(told)
+    )
+    # The model did not run again.
+    assert {what for what, _, _ in seen} == {"statistics"}
+    assert _files(tmp_path / "cut") == _files(tmp_path / "whole")
+    assert not (tmp_path / "cut.partial").exists()
+
+
+def test_a_partial_pass_over_something_else_is_not_gone_on_with(model, sae, stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 100)
+
+    def kill(what, _done, _total):
+        if what == "statistics":
+            raise KeyboardInterrupt
+
+    other = EVERYTHING.model_copy(update={"n_random": 2})
+    with pytest.raises(KeyboardInterrupt):
+        write_features(model, random_sae("matryoshka", seed=1), stream, tmp_path / "a", other, on_progress=kill)
+    found = write_features(model, sae, stream, tmp_path / "a", other)
+    _same(found.in_memory(), collect_features(model, sae, stream, other))
+
+
+def test_fewer_tokens_are_fewer(model, sae, stream):
+    found = collect_features(model, sae, stream, FeatureSettings(n_tokens=100))
+    sizes = [batch.n_kept for batch in islice(stream.iter_pass(), 100)]
+    assert 100 <= found.n_tokens <= 100 + max(sizes)
+
+
 def test_saving_brings_everything_back(tmp_path, statistics):
     save_features(tmp_path / "features", statistics)
-    back = load_features(tmp_path / "features")
-    for field in dataclasses.fields(statistics):
-        was, is_now = getattr(statistics, field.name), getattr(back, field.name)
-        assert np.array_equal(was, is_now)
-        assert np.asarray(was).dtype == np.asarray(is_now).dtype
+    _same(statistics, load_features(tmp_path / "features"))
 
 
 def test_damaged_files_are_named(tmp_path, statistics):
@@ -166,21 +267,26 @@ def test_damaged_files_are_named(tmp_path, statistics):
         load_features(folder)
     save_features(folder, statistics)
     head = json.loads((folder / "features.json").read_text())
-    (folder / "features.json").write_text(json.dumps({**head, "schema_version": 0}))
-    with pytest.raises(ArtifactError, match="version"):
-        load_features(folder)
+    for change, message in (({"schema_version": 0}, "version"), ({"windows": {"top": 1}}, "windows")):
+        (folder / "features.json").write_text(json.dumps({**head, **change}))
+        with pytest.raises(ArtifactError, match=message):
+            load_features(folder)
+    (folder / "features.json").write_text(json.dumps(head))
+    for name in ("statistics.safetensors", "windows.bin"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:-5])
+        with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
+            load_features(folder)
+        (folder / name).write_bytes(whole)
     del head["n_tokens"]
     (folder / "features.json").write_text(json.dumps(head))
     with pytest.raises(ArtifactError, match="n_tokens"):
-        load_features(folder)
-    whole = (folder / "features.safetensors").read_bytes()
-    (folder / "features.safetensors").write_bytes(whole[:-5])
-    with pytest.raises(ArtifactError, match=r"features\.safetensors"):
         load_features(folder)
 
 
 def test_another_model_is_refused(model, sae, stream):
     facts = SAEFacts(HOOK, "matryoshka", (24,), model={"name": "other", "content_hash": "0" * 64})
+    some = FeatureSettings(n_tokens=100)
     with pytest.raises(ArtifactError, match="trained on"):
-        collect_features(model, sae, stream, n_tokens=100, facts=facts)
-    collect_features(model, sae, stream, n_tokens=100, facts=facts, allow_mismatch=True)
+        collect_features(model, sae, stream, some, facts=facts)
+    collect_features(model, sae, stream, some, facts=facts, allow_mismatch=True)

@@ -153,24 +153,29 @@ def test_a_foreign_standard_sae_may_leave_b_dec_out_of_the_input(tmp_path):
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"architecture": "gated"}, "architecture"),
+        ({"architecture": "quantum"}, "architecture 'quantum'; supported are standard, topk, jumprelu, gated"),
+        ({"architecture": "abstopk"}, "fire negatively"),
+        ({"architecture": "temporal"}, "tokens before it"),
         ({"d_sae": 7}, "do not belong together"),
         ({"d_in": "4"}, "d_in"),
-        ({"normalize_activations": "layer_norm"}, "normalize_activations"),
+        ({"normalize_activations": "covariance_whitening"}, "unfinished training"),
+        ({"normalize_activations": "expected_average_only_in"}, "activation_scale"),
+        ({"normalize_activations": "constant_scalar_rescale"}, "activation_normalization_factor"),
         ({"k": 99}, "at most d_sae"),
         ({"k": None}, "k"),
-        ({"metadata": {"sae_lens_version": "5.9.0", "hook_name": HOOK}}, "expected 6"),
         ({"metadata": {"sae_lens_version": "6.1.0"}}, "hook_name"),
-        ({"metadata": None}, "metadata"),
+        ({"metadata": None}, "hook_name"),
+        ({"metadata": None, "hook_name": HOOK, "activation_fn": "tanh-relu"}, "tanh-relu"),
+        ({"metadata": {"sae_lens_version": "6.1.0", "hook_name": HOOK, "hook_head_index": 3}}, "head 3"),
         (
             {
                 "metadata": {
                     "sae_lens_version": "6.1.0",
                     "hook_name": HOOK,
-                    "model_from_pretrained_kwargs": {"fold_ln": True},
+                    "model_from_pretrained_kwargs": {"revision": "step3000"},
                 }
             },
-            "unaltered",
+            "revision='step3000'",
         ),
     ],
 )
@@ -186,7 +191,8 @@ def test_what_a_foreign_folder_may_not_say(tmp_path, values, match):
 @pytest.mark.parametrize(
     ("tensors", "match"),
     [
-        ({"scaling_factor": torch.ones(6)}, "scaling_factor does not belong"),
+        ({"scaling_factor": torch.full((6,), 2.0)}, "finetuning_scaling_factor"),
+        ({"W_skip": torch.ones(6)}, "W_skip does not belong"),
         ({"b_dec": torch.randn(5)}, "b_dec"),
         ({"b_enc": torch.ones(6, dtype=torch.int64)}, "b_enc"),
         ({"W_dec": torch.full((6, 4), torch.nan)}, "24 of 24 entries are NaN"),
@@ -200,7 +206,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path, tensors, match):
 
 def test_a_damaged_folder_is_named(tmp_path):
     folder = tmp_path / "run" / "sae"
-    with pytest.raises(ArtifactError, match="holds no saved SAE"):
+    with pytest.raises(ArtifactError, match="no such folder"):
         load_sae(folder)
     folder.parent.mkdir()
     save_sae(folder, random_sae("batch_topk"), FACTS)

@@ -2,13 +2,12 @@ import pytest
 import torch
 
 from saes.logit_effects import logit_effects, norm_weight, write_to_stream
-from tests.families import KINDS, tiny_model
+from tests.families import ENCODERS, KINDS, tiny_model
 
 
 def _direct(model, direction):
     """Effect on the logits of a stream that consists of the direction alone, times its norm's scale."""
-    norm, unembed = model.hf.base_model, model.hf.get_output_embeddings()
-    final = norm.get_submodule({"gpt2": "ln_f", "gpt_neox": "final_layer_norm"}.get(model.family, "norm"))
+    final, unembed = model.final_norm, model.unembedding
     large = 1e4 * direction[None, None]
     logits = (unembed(final(large)) - unembed(final(-large)))[0, 0] / 2
     centred = direction - direction.mean() if isinstance(final, torch.nn.LayerNorm) else direction
@@ -63,3 +62,11 @@ def test_where_there_is_no_direct_path_nothing_is_shown(kind, hook):
     found = logit_effects(model, hook, torch.randn(2, model.hook(hook).width), k=3)
     assert found.raised_tokens.tolist() == [[-1] * 3] * 2
     assert found.lowered_logits.tolist() == [[0.0] * 3] * 2
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_an_encoder_has_no_path_to_a_next_token(kind):
+    model = tiny_model(kind)
+    found = logit_effects(model, "blocks.1.hook_resid_post", torch.randn(2, model.d_model))
+    assert (found.raised_tokens == -1).all()
+    assert (found.lowered_tokens == -1).all()
