@@ -4,7 +4,7 @@ Axes: b tokens, d width of the activations, f features (d_sae), n active entries
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -83,7 +83,7 @@ class Code:
         keep = self.values > 0
         counts = torch.zeros(self.n_rows, dtype=torch.int64, device=keep.device)
         counts.index_add_(0, self.rows(), keep.long())
-        return Code(self.values[keep], self.features[keep], offsets_of(counts), self.d_sae)
+        return replace(self, values=self.values[keep], features=self.features[keep], row_offsets=offsets_of(counts))
 
     def l0(self) -> float:
         """Mean number of active features per token."""

@@ -4,19 +4,22 @@ Axes: b rows, t position in the row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Int
 from pydantic import Field
-from torch import Tensor
 
+from interp.chat import Conversation, encode_chat
 from interp.config import Config
+from interp.deduplication import Deduplicate, without_duplicates
 from interp.document_hash import split_share
 from interp.documents import Documents, open_documents
 from interp.errors import ConfigError, DataError
+from interp.hub_documents import Place
 from interp.models import Model
+from interp.overlap import overlap_facts
+from interp.token_rows import EncodedDocument, Row, collate, packed_rows, padded_rows
+from interp.token_rows import TokenBatch as TokenBatch
 
 Split = Literal["train", "heldout", "all"]
 
@@ -28,57 +31,46 @@ class MaskPolicy(Config):
     """Leave out the beginning-of-sequence token: its activations are outliers in most models."""
     mask_special: bool = True
     """Leave out the tokenizer's other special tokens."""
+    roles: tuple[str, ...] = ()
+    """Of conversations keep only what these speakers say (assistant, user, system); empty: everyone."""
+    mask_template: bool = True
+    """Of conversations leave out what the chat template writes around the messages."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of the policy; settings for conversations only where they are not the usual ones."""
+        facts: dict[str, Any] = {"mask_bos": self.mask_bos, "mask_special": self.mask_special}
+        if self.roles:
+            facts["roles"] = list(self.roles)
+        return facts if self.mask_template else facts | {"mask_template": False}
 
 
 class DataConfig(Config):
     """How text becomes rows of tokens."""
 
     text_field: str = "text"
-    """Field or column that holds the text (jsonl, parquet, hub)."""
+    """Field or column that holds the text, or a conversation as a list of {role, content} (jsonl, parquet, hub)."""
     context_size: int = Field(256, ge=2)
     """Tokens per row, the BOS token included; at most what the model can read."""
     rows: Literal["padded", "packed"] = "padded"
     """One document piece per row, right-padded, or documents packed back to back without seeing each other."""
     prepend_bos: bool | None = None
-    """Begin each row (packed: each document) with BOS; unset: yes if the tokenizer has one."""
+    """Begin each row (packed: each document) with BOS, an encoder's with [CLS] before and [SEP] after the text; unset:
+    yes if the tokenizer has one."""
+    deduplicate: Deduplicate = "no"
+    """Read each document once: exact (same words in the same order) or near (most runs of 13 words shared, MinHash).
+    What came before is told from the first document on, so that going on with a run reads the text again."""
+    deduplicate_mib: int = Field(64, ge=1, le=65_536)
+    """Memory in MiB that tells what came before: 64 are enough for about 20 million documents, or 2 million if near."""
     heldout_share: float = Field(0.05, ge=0.0, lt=1.0)
     """Share of the documents, chosen by the hash of their text, kept apart for evaluation."""
+    overlap_documents: int = Field(20_000, ge=0)
+    """Training documents in which runs of 13 words of the evaluation text are looked for; the manifest tells the share
+    that was found. 0: no check."""
     batch_tokens: int = Field(8192, ge=1)
     """Tokens per forward pass of the model."""
     mask: MaskPolicy = MaskPolicy()
     """Tokens left out of training and evaluation."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenBatch:
-    """Rows for one forward pass.
-
-    Shapes: all (b, t). keep marks the tokens to use; attention_mask is None where rows are packed and
-    position_ids, which restart at each document, keep documents apart. document is -1 on padding.
-    """
-
-    token_ids: Int[Tensor, "b t"]
-    keep: Bool[Tensor, "b t"]
-    attention_mask: Int[Tensor, "b t"] | None
-    position_ids: Int[Tensor, "b t"]
-    document: Int[Tensor, "b t"]
-
-    @property
-    def n_kept(self) -> int:
-        return int(self.keep.sum())
-
-    def to(self, device: torch.device | str) -> "TokenBatch":
-        """The same batch on another device."""
-        mask = None if self.attention_mask is None else self.attention_mask.to(device)
-        moved = (tensor.to(device) for tensor in (self.position_ids, self.document))
-        return TokenBatch(self.token_ids.to(device), self.keep.to(device), mask, *moved)
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    token_ids: list[int]
-    document: list[int]
-    position: list[int]
 
 
 # Documents are grouped so that rows can be packed and sorted by length with bounded memory and a small cursor.
@@ -87,25 +79,33 @@ _GROUP_CHARACTERS = 4_000_000
 
 
 class TokenStream:
-    """Token batches of one split of a data set, for one model."""
+    """Token batches of one split of a data set, for one model.
+
+    `begin` and `end` are the tokens around each row's text, `masked` those that are never kept.
+    """
 
     def __init__(self, documents: Documents, model: Model, config: DataConfig, *, split: Split = "train") -> None:
-        """Raises: ConfigError if the context is longer than the model's or BOS is asked for where there is none."""
+        """Raises: ConfigError if the model cannot read such rows: too long, packed for an encoder, BOS it lacks."""
         if model.context_size is not None and config.context_size > model.context_size:
             raise ConfigError(
                 f"data.context_size: got {config.context_size}; {model.name} reads at most {model.context_size} tokens"
             )
         if config.prepend_bos and model.bos_token_id is None:
             raise ConfigError(f"data.prepend_bos: {model.name}'s tokenizer has no BOS token; set it to false")
+        if config.rows == "packed" and not model.causal:
+            raise ConfigError(
+                f"data.rows: got packed; in {model.name}, an encoder, packed documents would see each other; use padded"
+            )
         self.documents, self.config, self.split = documents, config, split
-        self._tokenizer = model.tokenizer
-        wanted = config.prepend_bos if config.prepend_bos is not None else model.bos_token_id is not None
-        self._bos = model.bos_token_id if wanted else None
-        self._masked = sorted(_masked_ids(model, config.mask))
+        self._model = model
+        frame, wanted = model.frame, config.prepend_bos is not False
+        self.begin = [frame.begin] if wanted and frame.begin is not None else []
+        self.end = [frame.end] if wanted and frame.end is not None else []
+        self.masked = sorted(masked_ids(model, config.mask))
 
     @property
     def prepends_bos(self) -> bool:
-        return self._bos is not None
+        return bool(self.begin)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -113,12 +113,30 @@ class TokenStream:
         return {
             "dataset": self.documents.name,
             "content_hash": self.documents.content_hash,
+            **self._deduplicated(),
             "split": {"by": "document hash", "heldout_share": self.config.heldout_share, "used": self.split},
             "context_size": self.config.context_size,
             "rows": self.config.rows,
             "prepend_bos": self.prepends_bos,
-            "mask_policy": self.config.mask.model_dump(),
+            "mask_policy": self.config.mask.facts,
         }
+
+    def _deduplicated(self) -> dict[str, Any]:
+        by = self.config.deduplicate
+        return {} if by == "no" else {"deduplicate": {"by": by, "mebibytes": self.config.deduplicate_mib}}
+
+    def iter_texts(self) -> Iterator[str]:
+        """The documents of the split, once."""
+        return (text for _, text in self.documents.iter_from() if text.strip() and self._in_split(text))
+
+    def overlap(self, evaluated: "TokenStream") -> dict[str, Any]:
+        """What a manifest records of the runs of words that evaluation text shares with this stream's."""
+        n_documents = self.config.overlap_documents
+        return overlap_facts(evaluated.iter_texts(), self.iter_texts(), n_training_documents=n_documents)
+
+    def with_split(self, split: Split) -> "TokenStream":
+        """The same data with another of its splits."""
+        return TokenStream(self.documents, self._model, self.config, split=split)
 
     def iter_pass(self) -> Iterator[TokenBatch]:
         """One pass over the split.
@@ -136,34 +154,37 @@ class TokenStream:
         Raises: DataError if a whole pass holds no usable token.
         """
         epoch, document, skip = (cursor.get(key, 0) for key in ("epoch", "document", "batch"))
+        place = {key.removeprefix("at."): value for key, value in cursor.items() if key.startswith("at.")}
         while True:
             usable = document > 0 or skip > 0
-            for first, texts in self._groups(document):
+            for first, begun, texts in self._groups(document, place):
+                here = {"epoch": epoch, "document": first, **{f"at.{key}": value for key, value in begun.items()}}
                 for index, batch in enumerate(self._batches(texts)):
                     usable = usable or batch.n_kept > 0
                     if index >= skip:
-                        yield {"epoch": epoch, "document": first, "batch": index}, batch
+                        yield {**here, "batch": index}, batch
                 skip = 0
             if not usable:
                 raise DataError(self._nothing())
-            epoch, document = epoch + 1, 0
+            epoch, document, place = epoch + 1, 0, {}
 
     def _nothing(self) -> str:
         share = f" ({self.split} split, held-out share {self.config.heldout_share:g})" if self.split != "all" else ""
         return f"{self.documents.name}: no usable token{share}; give more text, or another split or mask"
 
-    def _groups(self, start: int) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+    def _groups(self, start: int, place: Place) -> Iterator[tuple[int, Place, list[tuple[int, str]]]]:
+        """Groups of documents, each with the number of its first one and the place where it begins."""
         group: list[tuple[int, str]] = []
-        first, characters = start, 0
-        for number, text in self.documents.iter_from(start):
+        first, begun, characters = start, place, 0
+        for number, text, behind in self.documents.iter_places(start, place):
             if text.strip() and self._in_split(text):
                 group.append((number, text))
                 characters += len(text)
             if len(group) >= _GROUP_DOCUMENTS or characters >= _GROUP_CHARACTERS:
-                yield first, group
-                group, first, characters = [], number + 1, 0
+                yield first, begun, group
+                group, first, begun, characters = [], number + 1, behind, 0
         if group:
-            yield first, group
+            yield first, begun, group
 
     def _in_split(self, text: str) -> bool:
         if self.split == "all":
@@ -171,78 +192,75 @@ class TokenStream:
         return (split_share(text) < self.config.heldout_share) == (self.split == "heldout")
 
     def _batches(self, texts: Sequence[tuple[int, str]]) -> Iterator[TokenBatch]:
-        encoded = self._tokenizer([text for _, text in texts], add_special_tokens=False, verbose=False)["input_ids"]
-        numbered = [(number, ids) for (number, _), ids in zip(texts, encoded, strict=True) if ids]
-        rows = self._packed(numbered) if self.config.rows == "packed" else self._padded(numbered)
+        documents = [document for document in self.encode(texts) if document.token_ids]
+        packed = self.config.rows == "packed"
+        size = self.config.context_size
+        rows = packed_rows(documents, size, self.begin) if packed else self._padded(documents, size)
         # Rows of like length share a batch, so that little is padding; batches then come in random order, so that
         # whoever reads on meets short and long documents mixed.
-        batches = self._cut(sorted(rows, key=lambda row: len(row.token_ids)))
+        batches = self._cut(sorted(rows, key=len))
         order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(texts[0][0]))
+        pad = self._model.tokenizer.pad_token_id or 0
         for index in order.tolist():
-            yield self._collate(batches[index])
+            batch = collate(batches[index], pad=pad, masked=self.masked, packed=packed)
+            self.check_vocabulary(batch)
+            yield batch
 
-    def _cut(self, rows: Sequence[_Row]) -> list[list[_Row]]:
+    def _padded(self, documents: Sequence[EncodedDocument], size: int) -> list[Row]:
+        if size <= len(self.begin) + len(self.end):
+            raise ConfigError(f"data.context_size: got {size}; expected room for text beside [CLS] and [SEP]")
+        return padded_rows(documents, size, self.begin, self.end)
+
+    def encode(self, texts: Sequence[tuple[int, str]]) -> Iterator[EncodedDocument]:
+        """Token ids of the documents, without the BOS that rows begin with."""
+        plain = [(number, text) for number, text in texts if not isinstance(text, Conversation)]
+        if plain and self.config.mask.roles:
+            raise DataError(
+                f"{self.documents.name}: document {plain[0][0]} is plain text, of which data.mask.roles can choose no "
+                "speaker; name the field that holds conversations with --data.text-field"
+            )
+        tokenizer = self._model.tokenizer
+        encoded = tokenizer([text for _, text in plain], add_special_tokens=False, verbose=False) if plain else {}
+        of_plain = iter(encoded["input_ids"] if plain else ())
+        for number, text in texts:
+            if isinstance(text, Conversation):
+                ids, usable = self._encode_conversation(number, text)
+            else:
+                ids = next(of_plain)
+                usable = [True] * len(ids)
+            # A chat template, or the text itself, may have written the BOS that the row gets anyway.
+            n_doubled = int(bool(self.begin) and ids[:1] == self.begin)
+            yield EncodedDocument(number, ids[n_doubled:], usable[n_doubled:])
+
+    def _encode_conversation(self, number: int, conversation: Conversation) -> tuple[list[int], list[bool]]:
+        mask = self.config.mask
+        ids, roles = encode_chat(self._model.tokenizer, conversation, f"{self.documents.name}, document {number}")
+        if mask.roles:
+            return ids, [role in mask.roles for role in roles]
+        return ids, [role is not None or not mask.mask_template for role in roles]
+
+    def _cut(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Runs of rows that fit the token budget once they are padded to the longest."""
-        batches: list[list[_Row]] = []
+        batches: list[list[Row]] = []
         for row in rows:
-            if not batches or len(row.token_ids) * (len(batches[-1]) + 1) > self.config.batch_tokens:
+            if not batches or len(row) * (len(batches[-1]) + 1) > self.config.batch_tokens:
                 batches.append([])
             batches[-1].append(row)
         return batches
 
-    def _padded(self, numbered: Sequence[tuple[int, list[int]]]) -> list[_Row]:
-        head = [] if self._bos is None else [self._bos]
-        room = self.config.context_size - len(head)
-        rows = []
-        for number, ids in numbered:
-            for start in range(0, len(ids), room):
-                piece = head + ids[start : start + room]
-                rows.append(_Row(piece, [number] * len(piece), list(range(len(piece)))))
-        return rows
-
-    def _packed(self, numbered: Sequence[tuple[int, list[int]]]) -> list[_Row]:
-        head = [] if self._bos is None else [self._bos]
-        tokens: list[int] = []
-        document: list[int] = []
-        position: list[int] = []
-        size = self.config.context_size
-        for number, ids in numbered:
-            tokens += head + ids
-            document += [number] * (len(head) + len(ids))
-            position += range(len(head) + len(ids))
-        rows = []
-        for start in range(0, len(tokens), size):
-            cut = slice(start, start + size)
-            rows.append(_Row(tokens[cut], document[cut], _restart(position[cut])))
-        return rows
-
-    def _collate(self, rows: Sequence[_Row]) -> TokenBatch:
-        width = max(len(row.token_ids) for row in rows)
-        shape = (len(rows), width)
-        token_ids = torch.full(shape, self._tokenizer.pad_token_id or 0, dtype=torch.int64)
-        document = torch.full(shape, -1, dtype=torch.int64)
-        position = torch.zeros(shape, dtype=torch.int64)
-        for i, row in enumerate(rows):
-            n = len(row.token_ids)
-            token_ids[i, :n] = torch.tensor(row.token_ids)
-            document[i, :n] = torch.tensor(row.document)
-            position[i, :n] = torch.tensor(row.position)
-        real = document >= 0
-        keep = real & ~torch.isin(token_ids, torch.tensor(self._masked, dtype=torch.int64))
-        packed = self.config.rows == "packed"
-        if not packed:
-            position = torch.arange(width).expand(shape).contiguous()
-        return TokenBatch(token_ids, keep, None if packed else real.long(), position, document)
+    def check_vocabulary(self, batch: TokenBatch) -> None:
+        """Raises: DataError if the tokenizer knows a token of the batch and the model does not."""
+        highest = int(batch.token_ids.max())
+        if highest >= self._model.d_vocab:
+            token = self._model.tokenizer.convert_ids_to_tokens(highest)
+            raise DataError(
+                f"{self.documents.name}: the text holds {token!r}, which {self._model.name}'s tokenizer knows and the "
+                "model does not; remove it from the text"
+            )
 
 
-def _restart(position: Sequence[int]) -> list[int]:
-    """Positions from 0 for a document that a row's edge cut in two."""
-    first = position[0]
-    cut = next((i for i, p in enumerate(position) if p < first or (i and p == 0)), len(position))
-    return [p - first for p in position[:cut]] + list(position[cut:])
-
-
-def _masked_ids(model: Model, policy: MaskPolicy) -> set[int]:
+def masked_ids(model: Model, policy: MaskPolicy) -> set[int]:
+    """Token ids that a policy leaves out."""
     special = set(model.tokenizer.all_special_ids)
     bos = set() if model.bos_token_id is None else {model.bos_token_id}
     return (special - bos if policy.mask_special else set()) | (bos if policy.mask_bos else set())
@@ -250,4 +268,6 @@ def _masked_ids(model: Model, policy: MaskPolicy) -> set[int]:
 
 def open_stream(name: str, model: Model, config: DataConfig, *, split: Split = "train") -> TokenStream:
     """Open a data set by name and make token batches of one of its splits for `model`."""
-    return TokenStream(open_documents(name, text_field=config.text_field), model, config, split=split)
+    documents = open_documents(name, text_field=config.text_field)
+    documents = without_duplicates(documents, config.deduplicate, mebibytes=config.deduplicate_mib)
+    return TokenStream(documents, model, config, split=split)

@@ -4,15 +4,15 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.utils import logging as hub_logging
-
-from interp.errors import DataError, MissingDependencyError
+from interp.chat import parse_conversation
+from interp.errors import DataError
+from interp.hub_documents import HubStream, Place
 from interp.storage import is_there
 
 EMBEDDED_CORPUS = Path(__file__).parent / "assets" / "corpus.jsonl.gz"
@@ -21,21 +21,36 @@ SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """A data set whose documents are numbered from 0 and can be read from any number on."""
+    """A data set whose documents are numbered from 0 and can be read from any number on.
+
+    A document is its text; one that is a chat is a Conversation, which is text too.
+    """
 
     name: str
     content_hash: str
-    _read: Callable[[], Iterator[str]] = field(repr=False)
+    _read: Callable[[Mapping[str, int]], Iterator[tuple[Place, str]]] = field(repr=False)
 
     def iter_from(self, document: int = 0) -> Iterator[tuple[int, str]]:
         """Documents with their number, starting at `document`."""
-        return islice(enumerate(self._read()), document, None)
+        return ((number, text) for number, text, _ in self.iter_places(document))
+
+    def iter_places(
+        self, document: int = 0, place: Mapping[str, int] | None = None
+    ) -> Iterator[tuple[int, str, Place]]:
+        """The same, each with the place behind it, from which a stream goes on without reading what came before.
+
+        `place` is one that stood beside document - 1; files have none ({}) and are read again.
+        """
+        read = self._read(place) if place else islice(self._read({}), document, None)
+        numbered = enumerate(read, start=document)
+        return ((number, text, behind) for number, (behind, text) in numbered)
 
 
 def open_documents(name: str, *, text_field: str = "text") -> Documents:
     """Open "embedded", a file or folder of .txt, .jsonl(.gz) or .parquet, or a hub data set's training split.
 
-    In .txt files documents are separated by blank lines; elsewhere each record's `text_field` is a document.
+    In .txt files documents are separated by blank lines; elsewhere each record's `text_field` is a document: text, or a
+    list of {"role", "content"}, which is a conversation.
     Raises: DataError if nothing is there or nothing in it can be read.
     """
     if not name:
@@ -44,10 +59,15 @@ def open_documents(name: str, *, text_field: str = "text") -> Documents:
     if is_there(path):
         files = _files(path)
         content_hash = _hash_of(files)
-        return Documents(name, content_hash, lambda: _read_files(files, text_field))
+        return Documents(name, content_hash, lambda _: (({}, text) for text in _read_files(files, text_field)))
     if name == "embedded" or path.is_absolute() or name.startswith(".") or path.suffix in (".txt", ".jsonl", ".gz"):
         raise DataError(f"{path}: no such file or folder; give a .txt, .jsonl or .parquet file, or a hub name")
-    return _open_hub(name, text_field)
+    stream = HubStream(name)
+    return Documents(
+        name,
+        stream.content_hash,
+        lambda place: ((behind, _text_of(record, text_field, name)) for behind, record in stream.iter_from(place)),
+    )
 
 
 def _files(path: Path) -> list[Path]:
@@ -150,30 +170,14 @@ def _text_of(record: Any, text_field: str, where: str) -> str:
         keys = ", ".join(record) if isinstance(record, dict) else type(record).__name__
         raise DataError(f"{where}: no field {text_field!r} (got {keys}); name the right one with --data.text-field")
     text = record[text_field]
+    if isinstance(text, list):
+        text = parse_conversation(text, where)
     if not isinstance(text, str):
-        raise DataError(f"{where}: field {text_field!r} holds {type(text).__name__}; expected text")
+        raise DataError(
+            f"{where}: field {text_field!r} holds {type(text).__name__}; expected text, or a list of messages"
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: half a surrogate pair at character {error.start}; repair the text") from None
     return text
-
-
-def _open_hub(name: str, text_field: str) -> Documents:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingDependencyError(
-            f"{name}: no such file or folder; reading it from the hub needs `pip install interp-workbench[hub]`"
-        ) from None
-    # They would tell of every retry; what matters is raised.
-    datasets.logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        stream = datasets.load_dataset(name, split="train", streaming=True)
-        revision = str(next(iter((stream.info.download_checksums or {"": ""}).keys()), ""))
-    except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"{name}: no such file or folder, and the hub did not give it ({reason})") from None
-    content_hash = hashlib.sha256(f"{name}@{revision}".encode()).hexdigest()
-    return Documents(name, content_hash, lambda: (_text_of(record, text_field, name) for record in stream))

@@ -32,8 +32,8 @@ def capture(
     """Activations at `hooks`, in that order; nothing deeper than the deepest of them runs.
 
     The tensors are detached, share no memory and may be changed in place. Causal models need no mask where padding is
-    on the right. Documents packed into one row do not see each other if position_ids restart at each and no mask is
-    given. Inside `edit`, edited values are seen.
+    on the right; encoders always do. Documents packed into one row do not see each other if position_ids restart at
+    each, no mask is given and the model is causal. Inside `edit`, edited values are seen.
 
     Raises: UnknownHookError for a name the model lacks; ShapeError if token_ids are not rows that fit the context.
     """
@@ -89,11 +89,12 @@ def _checked(name: str, function: Edit) -> Visit:
 
 def _forward(model: Model, token_ids: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None) -> None:
     inputs = {"input_ids": token_ids, "attention_mask": attention_mask, "position_ids": position_ids}
-    moved = {name: None if x is None else x.to(model.device) for name, x in inputs.items()}
+    moved = {name: x.to(model.device) for name, x in inputs.items() if x is not None}
+    cache = {"use_cache": False} if model.causal else {}
     # no_grad, not inference_mode: autograd refuses to save inference tensors, and an SAE trains on these.
     with torch.no_grad():
         try:
-            model.hf.base_model(**moved, use_cache=False)
+            model.hf.base_model(**moved, **cache)
         except _AllCaptured:
             return
     raise ModelError("a captured module never ran (compiled models ignore new hooks); load the model without compiling")

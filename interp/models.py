@@ -1,45 +1,34 @@
-"""The only loader of language models: folder, hub name or the embedded one -> Model."""
+"""The only loader of models: folder, hub name or the embedded one -> Model."""
 
 import copy
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as transformers_logging
+from torch import nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import ConfigError, MissingDependencyError, ModelError
-from interp.hook_names import Sizes, family_of, hook_points, unknown_hook
+from interp.families import Family, family_of
+from interp.hook_names import Sizes, hook_points, unknown_hook
 from interp.hook_points import HookPoint, detach_all
-from interp.model_files import find_folder, hash_files, model_type_of, one_line, tokenizer_files, weight_files
+from interp.model_files import find_folder, hash_files, model_type_of, tokenizer_files, weight_files
+from interp.model_loading import load_config, load_tokenizer, load_weights
+from interp.quantised import quantisation_of
+from interp.row_frame import RowFrame
 from interp.weights import hash_weights, randomise
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# What transformers raises over files that are damaged or do not fit each other.
-LOADING_ERRORS = (
-    *(OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, ImportError),
-    *(SafetensorError, StrictDataclassError),
-)
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A causal language model with its tokenizer, its hooks by TransformerLens name, and a hash of its content."""
+    """A pretrained transformer with its tokenizer, its hooks by TransformerLens name, and a hash of its content.
+
+    Causal language models come with their unembedding; encoders (BERT and its kin) as their base model, without heads.
+    """
 
     hf: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -47,15 +36,28 @@ class Model:
     family: str
     content_hash: str
     sizes: Sizes
+    quantisation: str | None = None
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {self.family}, {self.n_layers} layers, d_model={self.d_model}, {self.device})"
 
     @property
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
         """What a manifest records of the model."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {"name": self.name, "family": self.family, "content_hash": self.content_hash, "dtype": dtype}
+        known = {"name": self.name, "family": self.family, "content_hash": self.content_hash, "dtype": dtype}
+        more = {} if self.quantisation is None else {"quantisation": self.quantisation}
+        return {**known, **more, "bos": self.frame.facts}
+
+    @property
+    def paths(self) -> Family:
+        """Where the architecture keeps its parts."""
+        return family_of(self.family)
+
+    @property
+    def causal(self) -> bool:
+        """Whether tokens see only what stands before them; encoders need the attention mask and predict no next one."""
+        return self.paths.causal
 
     @property
     def dtype(self) -> torch.dtype:
@@ -75,22 +77,39 @@ class Model:
 
     @property
     def d_vocab(self) -> int:
-        return int(self.hf.config.vocab_size)
+        return int(self.hf.config.get_text_config().vocab_size)
 
     @property
     def context_size(self) -> int:
-        return int(self.hf.config.max_position_embeddings)
+        """Most tokens that a row may hold."""
+        config = self.hf.config.get_text_config()
+        unused = config.pad_token_id + 1 if self.paths.positions_from_padding else 0
+        return int(config.max_position_embeddings) - unused
+
+    @cached_property
+    def frame(self) -> RowFrame:
+        """What stands before and after a text in this model's rows."""
+        return RowFrame.of(self.tokenizer, causal=self.causal)
 
     @property
     def bos_token_id(self) -> int | None:
-        """The tokenizer's beginning-of-sequence token; None where it has none."""
-        token: int | None = self.tokenizer.bos_token_id
-        return token
+        """The tokenizer's beginning-of-sequence token (an encoder's [CLS]); None where it has none."""
+        return self.frame.begin
+
+    @property
+    def unembedding(self) -> nn.Module | None:
+        """The map from the final norm's output to logits; None for an encoder, which has no such path."""
+        return self.hf.get_output_embeddings() if self.causal else None
+
+    @property
+    def final_norm(self) -> nn.Module | None:
+        """The norm before the unembedding; None for an encoder, whose blocks end with norms of their own."""
+        return None if self.paths.ln_final is None else self.hf.get_submodule(self.paths.ln_final)
 
     @cached_property
     def hooks(self) -> dict[str, HookPoint]:
         """All hook points by name, in the order in which a forward pass reaches them."""
-        return hook_points(family_of(self.family), self.sizes)
+        return hook_points(self.paths, self.sizes)
 
     def hook(self, name: str) -> HookPoint:
         """The hook point of that name.
@@ -105,7 +124,8 @@ class Model:
     def bridge(self) -> Any:
         """TransformerLens's TransformerBridge on a deep copy, for what plain hooks do not reach (attention patterns).
 
-        Never the shared module: booting rewires most of its submodules and forces the slower eager attention.
+        Never the shared module: booting rewires most of its submodules and forces the slower eager attention. An
+        encoder gets a head of random weights, since the bridge asks for one: its logits mean nothing.
 
         Raises: MissingDependencyError if transformer-lens is not installed.
         """
@@ -119,35 +139,53 @@ class Model:
         detach_all(twin)
         # Without these facts the bridge would load the tokenizer a second time, perhaps from the network.
         tokenizer.init_kwargs |= {"name_or_path": twin.name_or_path, "add_bos_token": True}
+        booted = twin if self.causal else _with_head(twin)
+        # What the bridge goes by; a model made from a config need not name it.
+        booted.config.architectures = [type(booted).__name__]
         return TransformerBridge.boot_transformers(
             twin.name_or_path or "in-memory",
-            hf_model=twin,
+            hf_model=booted,
             tokenizer=tokenizer,
             device=str(self.device),
             dtype=self.dtype,
         )
 
 
+def _with_head(base: PreTrainedModel) -> PreTrainedModel:
+    """An encoder under a masked-language head."""
+    headed: Any = AutoModelForMaskedLM.from_config(base.config).to(base.device, base.dtype).eval()
+    setattr(headed, headed.base_model_prefix, base)
+    model: PreTrainedModel = headed
+    return model
+
+
 def load_model(name: str, *, device: str = "auto", dtype: str = "float32", randomise_seed: int | None = None) -> Model:
     """Load "embedded", a Hugging Face folder or a hub name, ready for inference.
 
-    `randomise_seed` gives the null arm "same model with random weights" (see `randomise`).
+    `randomise_seed` gives the null arm "same model with random weights" (see `randomise`). `dtype` is that of the
+    computation; quantised weights stay as they are stored.
 
     Raises: ConfigError for an unknown dtype or absent device; ModelError, in one line, for anything wrong with the
-    model's name or files.
+    model's name or files; MissingDependencyError if a quantised model needs a package that is not there.
     """
     torch_device, torch_dtype = resolve_device(device), resolve_dtype(dtype)
     folder = find_folder(name)
-    family_of(model_type_of(folder))
+    family = family_of(model_type_of(folder))
+    quantisation = quantisation_of(folder)
+    if quantisation is not None and randomise_seed is not None:
+        raise ConfigError(f"{name}: quantised weights cannot be shuffled; give the model in full precision")
     files = weight_files(folder)
-    config = _load_config(folder)
-    tokenizer = _load_tokenizer(folder)
-    hf = _load_weights(folder, config, torch_dtype, torch_device)
+    config = load_config(folder)
+    tokenizer = load_tokenizer(folder)
+    # Quantised modules refuse to be moved: they are loaded where they shall stay.
+    place = {} if quantisation is None else {"device_map": {"": torch_device}}
+    hf: Any = load_weights(folder, family, config=config, dtype=torch_dtype, **place)
     content_hash = hash_files([folder / "config.json", *files, *tokenizer_files(folder)])
     if randomise_seed is not None:
         randomise(hf, randomise_seed)
         content_hash = hashlib.sha256(f"{content_hash} randomised {randomise_seed}".encode()).hexdigest()
-    return wrap_model(hf, tokenizer, name=name, content_hash=content_hash)
+    model = wrap_model(hf if quantisation else hf.to(torch_device), tokenizer, name=name, content_hash=content_hash)
+    return replace(model, quantisation=quantisation)
 
 
 def wrap_model(
@@ -155,16 +193,22 @@ def wrap_model(
 ) -> Model:
     """A Model around modules already in memory, put into evaluation mode; the hash is over config and tensors.
 
+    Of an encoder with heads the base model alone is taken.
+
     Raises: ModelError for an unsupported family or a tokenizer that does not belong to the model.
     """
     family = hf.config.model_type
-    family_of(family)
-    if len(tokenizer) > hf.config.vocab_size:
+    body: Any = hf if family_of(family).causal else hf.base_model
+    config = hf.config.get_text_config()
+    d_vocab = config.vocab_size
+    # Special tokens beyond the vocabulary are let through: Gemma 3 has one for images that its text model lacks.
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    if len(tokenizer) - sum(token >= d_vocab for token in special) > d_vocab:
         raise ModelError(
-            f"{name}: got a tokenizer of {len(tokenizer)} tokens for a model of {hf.config.vocab_size}; "
+            f"{name}: got a tokenizer of {len(tokenizer)} tokens for a model of {d_vocab}; "
             "expected the model's own tokenizer; restore the tokenizer files"
         )
-    return Model(hf.eval(), tokenizer, name, family, content_hash or hash_weights(hf), Sizes.of(hf.config))
+    return Model(body.eval(), tokenizer, name, family, content_hash or hash_weights(body), Sizes.of(hf.config))
 
 
 def resolve_device(device: str) -> torch.device:
@@ -189,73 +233,3 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
         raise ConfigError(f"dtype: got {dtype!r}; expected one of {', '.join(DTYPES)}")
     return DTYPES[dtype]
-
-
-def _load_config(folder: Path) -> PreTrainedConfig:
-    try:
-        with _quiet_transformers():
-            config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except LOADING_ERRORS as error:
-        raise ModelError(f"{folder}/config.json is not usable ({one_line(error)}); restore the file") from None
-    return config
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    # Without these files some tokenizer classes come up empty instead of failing.
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise ModelError(f"{folder} has no tokenizer files; copy tokenizer.json and tokenizer_config.json beside it")
-    try:
-        with _quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
-        # The tokenizers library reports a file that it cannot use as a plain Exception: nothing narrower to catch.
-        if type(error) is not Exception and not isinstance(error, LOADING_ERRORS):
-            raise
-        raise ModelError(f"{folder}: the tokenizer cannot be read ({one_line(error)}); restore its files") from None
-    if len(tokenizer) == 0:
-        raise ModelError(f"{folder}: the tokenizer has no tokens; restore tokenizer.json")
-    return tokenizer
-
-
-def _load_weights(folder: Path, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    try:
-        with _quiet_transformers():
-            # The dtype is explicit: a half-precision folder would otherwise stay half. Mismatched sizes are let
-            # through here only to be named below.
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-    except LOADING_ERRORS as error:
-        raise ModelError(
-            f"{folder}: the model cannot be built ({one_line(error)}); "
-            "config.json and the safetensors files must be whole and belong together"
-        ) from None
-    hf, info = loaded
-    # transformers would only warn of these, and fill what is missing with random numbers.
-    for kind in ("missing", "mismatched", "unexpected"):
-        if info[f"{kind}_keys"]:
-            raise ModelError(
-                f"{folder}: weights and config.json do not belong together: {kind} {min(info[f'{kind}_keys'])}; "
-                "restore both from the same model"
-            )
-    model: PreTrainedModel = hf.requires_grad_(False).to(device)
-    return model
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no load report: what matters of them is raised."""
-    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()

@@ -5,7 +5,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,12 @@ class MetricsFile:
 
 
 class ProgressLines:
-    """A live bar on a terminal, a plain line now and then elsewhere. Everything goes to standard error."""
+    """A live bar on a terminal, a plain line now and then elsewhere. Everything goes to standard error.
 
-    def __init__(self, label: str, total: int, *, done: int = 0, seconds_between_lines: float = 15.0) -> None:
+    Without a total it tells how much is done, and not of how much.
+    """
+
+    def __init__(self, label: str, total: int | None, *, done: int = 0, seconds_between_lines: float = 15.0) -> None:
         self._console = Console(file=sys.stderr, highlight=False)
         self._live = self._console.is_terminal
         self._label, self._total = label, total
@@ -84,9 +88,25 @@ class ProgressLines:
         """Tell how far it is; plain lines are spaced out in time, the last one always comes."""
         self._progress.update(self._task, completed=done, note=note)
         late = time.monotonic() - self._last >= self._between
-        if not self._live and (late or done >= self._total):
+        if not self._live and (late or (self._total is not None and done >= self._total)):
             self._last = time.monotonic()
-            print(f"{self._label}: {done:,}/{self._total:,} {note}".rstrip(), file=sys.stderr, flush=True)
+            of = "" if self._total is None else f"/{self._total:,}"
+            print(f"{self._label}: {done:,}{of} {note}".rstrip(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_of_stages() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage of a task, begun when first told of: give it the stage, what is done and all there is."""
+    with ExitStack() as opened:
+        stages: dict[str, ProgressLines] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                opened.close()
+                stages[stage] = opened.enter_context(ProgressLines(stage, total))
+            stages[stage].show(done)
+
+        yield tell
 
 
 def record(

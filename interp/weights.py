@@ -1,10 +1,16 @@
-"""The weights of a model in memory: their hash, and their randomised twin for null arms."""
+"""The weights of a model in memory: their hash, their matrices, and their randomised twin for null arms.
+
+Axes: i inputs, o outputs of a linear module.
+"""
 
 import hashlib
 import json
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 
 def hash_weights(hf: PreTrainedModel) -> str:
@@ -28,3 +34,19 @@ def randomise(hf: PreTrainedModel, seed: int) -> None:
         for parameter in hf.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
+
+
+def linear_matrix(module: nn.Module, n_in: int, dtype: torch.dtype) -> Float[Tensor, "o i"]:
+    """The matrix that a linear module multiplies by, in float32; of quantised weights, what they amount to.
+
+    Quantised weights are stored in forms of their packages' own; what the module makes of unit vectors is the same for
+    all of them. `dtype` is that of the module's inputs.
+    """
+    weight = module.get_parameter("weight")
+    if type(weight) is nn.Parameter and weight.is_floating_point() and not hasattr(module, "quant_state"):
+        plain = weight.detach().float()
+        return plain.T if isinstance(module, Conv1D) else plain
+    with torch.no_grad():
+        units = torch.eye(n_in, dtype=dtype, device=weight.device)
+        rows: Tensor = module(units) - module(torch.zeros_like(units[:1]))
+    return rows.float().T

@@ -28,6 +28,8 @@ def evaluate_run(
     parts = open_run(path, model_name=model_name, device=device)
     result = evaluate_parts(parts, n_tokens=n_tokens, dataset=dataset, split=split, seed=seed)
     result = _with_known_arms(parts.run, result)
+    overlap = parts.stream("train").overlap(parts.stream(split, dataset=dataset))
+    result = replace(result, data={**result.data, **overlap})
     write_json(parts.run.evaluation_path, result.to_json())
     return result
 
@@ -37,7 +39,8 @@ def _with_known_arms(run: RunFolder, result: Evaluation) -> Evaluation:
     if not run.evaluation_path.exists():
         return result
     before = Evaluation.from_json(read_json(run.evaluation_path))
-    same = (before.n_tokens, before.data, before.seed) == (result.n_tokens, result.data, result.seed)
+    known = {key: value for key, value in before.data.items() if key != "overlap_with_training"}
+    same = (before.n_tokens, known, before.seed) == (result.n_tokens, result.data, result.seed)
     return replace(result, null_arms=before.null_arms) if same else result
 
 

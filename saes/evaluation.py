@@ -14,9 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from interp.activations.harvest import harvest_batch
+from interp.code import ActivationBatch
 from interp.datasets import TokenBatch
 from interp.errors import ArtifactError, DataError, UnknownHookError
 from interp.models import Model
+from saes.arm_losses import iter_slices, run_arm, run_clean
 from saes.base import SAE
 from saes.facts import SAEFacts, check_same_origin
 from saes.metrics import (
@@ -30,7 +32,6 @@ from saes.metrics import (
     share_unexplained,
     sink_mask,
 )
-from saes.splicing import iter_slices, run_arm, run_clean
 from saes.token_sample import TokenSource, iter_sample
 
 SCHEMA_VERSION = 1
@@ -67,8 +68,8 @@ class PrefixScore:
     width: int
     explained_variance: float
     l0: float
-    ce_delta: float
-    kl: float
+    ce_delta: float | None
+    kl: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +90,18 @@ class ArmScore:
     explained_variance: float
     l0: float
     dead_share: float
-    ce_delta: float
+    ce_delta: float | None
     recovered_vs_zero: float | None
     recovered_vs_mean: float | None
-    kl: float
+    kl: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An SAE's scores; runs/<name>/evaluation.json. Intervals are 95%, over documents; None with fewer than two."""
+    """An SAE's scores; runs/<name>/evaluation.json. Intervals are 95%, over documents; None with fewer than two.
+
+    ce is None where it is not measured: an encoder predicts no next token.
+    """
 
     n_tokens: int
     n_documents: int
@@ -107,7 +111,7 @@ class Evaluation:
     l0: float
     dead_share: float
     dense_share: float
-    ce: CrossEntropy
+    ce: CrossEntropy | None
     prefixes: tuple[PrefixScore, ...]
     sinks: Sinks
     seed: int
@@ -120,9 +124,11 @@ class Evaluation:
 
     def as_arm(self) -> ArmScore:
         """The figures told when this evaluation is a null arm of another."""
+        scores = self.explained_variance, self.l0, self.dead_share
         ce = self.ce
-        recovered = ce.recovered_vs_zero, ce.recovered_vs_mean
-        return ArmScore(self.explained_variance, self.l0, self.dead_share, ce.delta, *recovered, ce.kl)
+        if ce is None:
+            return ArmScore(*scores, None, None, None, None)
+        return ArmScore(*scores, ce.delta, ce.recovered_vs_zero, ce.recovered_vs_mean, ce.kl)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for evaluation.json."""
@@ -155,7 +161,8 @@ def evaluate(
     """Score an SAE on about `n_tokens` kept tokens, in two passes over the same batches.
 
     The first pass takes the mean activation and the median norm; the second runs the model clean, zeroed, with the
-    mean, with the SAE and with each of its prefixes.
+    mean, with the SAE and with each of its prefixes. Of an encoder, which predicts no next token, the second pass only
+    takes the activations.
 
     Raises: ArtifactError if `facts` name another model or mask policy, unless `allow_mismatch`; UnknownHookError for a
     hook the model lacks; DataError if there is no usable token or the activations do not vary.
@@ -166,9 +173,12 @@ def evaluate(
         raise UnknownHookError(f"got hooks {sae.hooks_in} and {sae.hooks_out}; evaluation takes SAEs of one hook")
     tally = _Tally(model, sae, _baseline(model, sae.hooks_in[0], source, n_tokens, seed, on_progress))
     for batch in iter_sample(source, n_tokens, seed=seed):
-        for part in iter_slices(batch, model.d_vocab):
-            if part.n_kept:
-                tally.add(part)
+        if model.causal:
+            for part in iter_slices(batch, model.d_vocab):
+                if part.n_kept:
+                    tally.add(part)
+        else:
+            tally.add_activations(harvest_batch(model, batch, sae.hooks_in))
         if on_progress:
             on_progress("evaluate", tally.firing.n_tokens, tally.baseline.n_tokens)
     return tally.evaluation(source, seed)
@@ -216,15 +226,26 @@ class _Tally:
     @torch.no_grad()
     def add(self, batch: TokenBatch) -> None:
         clean = run_clean(self.model, batch, self.sae.hooks_in[0])
-        x, code = clean.acts, self.sae.encode(clean.acts)
-        self.firing.add(code)
-        x_hat = self.sae.decode(code)
-        inner = {width: self.sae.decode(code, prefix=width) for width in self.inner_widths}
-        self._add_errors(x, x_hat, inner, clean.document)
+        x = clean.acts
+        x_hat, inner = self._reconstruct(x, clean.document)
         mean = self.baseline.mean.to(x).expand_as(x)
         arms = [run_arm(self.model, clean, y) for y in (torch.zeros_like(x), mean, x_hat, *inner.values())]
         columns = [torch.ones_like(clean.nll), clean.nll, *(arm.nll for arm in arms), *(arm.kl for arm in arms)]
         self.losses.add(clean.predicted_document, torch.stack(columns, dim=1))
+
+    @torch.no_grad()
+    def add_activations(self, batch: ActivationBatch) -> None:
+        """The same without the losses."""
+        self._reconstruct(batch.stacked(self.sae.hooks_in), batch.document)
+
+    def _reconstruct(self, x: Tensor, document: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """What the SAE and each of its inner prefixes make of x, added up."""
+        code = self.sae.encode(x)
+        self.firing.add(code)
+        x_hat = self.sae.decode(code)
+        inner = {width: self.sae.decode(code, prefix=width) for width in self.inner_widths}
+        self._add_errors(x, x_hat, inner, document)
+        return x_hat, inner
 
     def _add_errors(self, x: Tensor, x_hat: Tensor, inner: Mapping[int, Tensor], document: Tensor) -> None:
         usual = ~sink_mask(torch.linalg.vector_norm(x.float(), dim=1), median=self.baseline.median_norm)
@@ -249,7 +270,7 @@ class _Tally:
             l0=self.firing.l0(),
             dead_share=self.firing.dead_share(),
             dense_share=self.firing.dense_share(),
-            ce=self._cross_entropy(seed),
+            ce=self._cross_entropy(seed) if self.model.causal else None,
             prefixes=self._prefixes(),
             sinks=self._sinks(),
             seed=seed,
@@ -287,14 +308,17 @@ class _Tally:
         """One score per prefix, the whole dictionary last; none for a flat SAE."""
         if not self.inner_widths:
             return ()
-        clean, nll, kl = self._means()
         # In the order of the arms: the SAE itself stands before its inner prefixes.
         order = (*range(len(_ARMS), self.n_arms), _ARMS.index("sae"))
         keys: tuple[str | int, ...] = (*self.inner_widths, "all")
         widths = (*self.inner_widths, self.sae.d_sae)
+        costs: list[tuple[float | None, float | None]] = [(None, None)] * len(widths)
+        if self.model.causal:
+            clean, nll, kl = self._means()
+            costs = [(nll[i] - clean, kl[i]) for i in order]
         return tuple(
-            PrefixScore(width, self.reconstructed[key].explained_variance, self.firing.l0(width), nll[i] - clean, kl[i])
-            for width, key, i in zip(widths, keys, order, strict=True)
+            PrefixScore(width, self.reconstructed[key].explained_variance, self.firing.l0(width), *cost)
+            for width, key, cost in zip(widths, keys, costs, strict=True)
         )
 
     def _sinks(self) -> Sinks:

@@ -38,18 +38,33 @@ class SAEFacts:
 
 def check_same_origin(facts: SAEFacts, model: Model, source: TokenSource) -> None:
     """Raises: ArtifactError if model, masks, rows or split differ from those the SAE was trained with."""
-    if facts.model_hash not in (None, model.content_hash):
-        raise ArtifactError(
-            f"got model {model.name} ({model.content_hash[:12]}…); the SAE was trained on "
-            f"{facts.model.get('name')} ({str(facts.model_hash)[:12]}…); "
-            "give that model, or allow the mismatch explicitly"
-        )
+    check_same_model(facts, model)
     difference = data_difference(facts.data, source.facts)
     if difference is not None:
         name, was, is_now = difference
         raise ArtifactError(
             f"got {name} {is_now}; the SAE was trained with {was}; "
             "set the data the same way, or allow the mismatch explicitly"
+        )
+
+
+def check_same_model(facts: SAEFacts, model: Model) -> None:
+    """Raises: ArtifactError if the model's content differs from that of the one the SAE was trained on."""
+    if facts.model_hash not in (None, model.content_hash):
+        raise ArtifactError(
+            f"got model {model.name} ({model.content_hash[:12]}…); the SAE was trained on "
+            f"{facts.model.get('name')} ({str(facts.model_hash)[:12]}…); "
+            "give that model, or allow the mismatch explicitly"
+        )
+
+
+def check_width(hook: str, d_in: int, model: Model) -> None:
+    """Raises: UnknownHookError if the model lacks the hook; ArtifactError if its width is not the SAE's."""
+    width = model.hook(hook).width
+    if width != d_in:
+        raise ArtifactError(
+            f"got an SAE of width {d_in} for {hook}, which has width {width} in {model.name}; "
+            "give the model that the SAE was trained on"
         )
 
 

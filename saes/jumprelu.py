@@ -3,6 +3,8 @@
 from typing import Any, final
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from interp.code import Code, offsets_of
 from saes.base import SAE
@@ -26,7 +28,12 @@ class JumpReLUSAE(SAE):
         return self.select_at_inference(pre)
 
     def select_at_inference(self, pre: Preactivations) -> Selection:
-        code = select_above(pre, self.threshold.min()).code
-        keep = code.values > self.threshold[code.features]
-        counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
-        return Selection(Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae), 0)
+        return select_above_each(pre, self.threshold)
+
+
+def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"]) -> Selection:
+    """All positive pre-activations strictly above their feature's threshold."""
+    code = select_above(pre, threshold.min()).code
+    keep = code.values > threshold[code.features]
+    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
+    return Selection(Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae), 0)

@@ -13,7 +13,7 @@ from interp.activations.store import StoredActivations
 from interp.checkpoints import latest_checkpoint, list_checkpoints, load_checkpoint
 from interp.config import Config, Seed
 from interp.counts import TokenCount
-from interp.datasets import DataConfig, open_stream
+from interp.datasets import DataConfig, TokenStream, open_stream
 from interp.errors import ArtifactError, ConfigError
 from interp.fitting import fit_in_folder
 from interp.loop import Schedule, StepDone
@@ -88,6 +88,11 @@ class _Origin:
     source: ActivationSource
     model: dict[str, Any]
     data: dict[str, Any]
+    stream: TokenStream | None = None
+
+    def overlap(self) -> dict[str, Any]:
+        """How much held-out text the training text repeats; a store's manifest says it already."""
+        return {} if self.stream is None else self.stream.overlap(self.stream.with_split("heldout"))
 
 
 def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None = None) -> RunFolder:
@@ -115,7 +120,8 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
         run.check_same_inputs(model=origin.model, data=origin.data)
         run.write_manifest(run.manifest().model_copy(update={"status": "running"}))
     else:
-        manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.data)
+        data = {**origin.data, **origin.overlap()}
+        manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=data)
         run = RunFolder.begin(config.out, config, manifest)
 
     def more(_: StepDone) -> Row:
@@ -149,7 +155,8 @@ def _checkpoint(run: RunFolder, name: str | None) -> Path | None:
     return path
 
 
-_SAMPLE_TOKENS = 8192
+SAMPLE_TOKENS = 8192
+"""Tokens from which b_dec and the input scale are taken; at most what the shuffle buffer holds."""
 
 
 def _origin(config: TrainConfig) -> _Origin:
@@ -157,19 +164,19 @@ def _origin(config: TrainConfig) -> _Origin:
         if config.randomise_model is not None:
             raise ConfigError("randomise_model: cannot apply to activations read from disk; leave one of the two out")
         store = StoredActivations(config.activations, hooks=(config.hook,))
-        _check_same_recipe(config, store.manifest)
+        check_same_recipe(config, store.manifest)
         return _Origin(store, store.manifest.model, store.manifest.data)
     model = load_model(config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model)
     model.hook(config.hook)
     stream = open_stream(config.dataset, model, config.data)
-    return _Origin(Harvest(model, stream, (config.hook,)), model.facts, stream.facts)
+    return _Origin(Harvest(model, stream, (config.hook,)), model.facts, stream.facts, stream)
 
 
-def _check_same_recipe(config: TrainConfig, store: RunManifest) -> None:
+def check_same_recipe(config: TrainConfig, store: RunManifest) -> None:
     """Raises: ConfigError if activations on disk come from another model, text, split or mask than the config names."""
     data = config.data
     now = {
-        "mask_policy": data.mask.model_dump(),
+        "mask_policy": data.mask.facts,
         "prepend_bos": store.data["prepend_bos"] if data.prepend_bos is None else data.prepend_bos,
         "context_size": data.context_size,
         "rows": data.rows,
@@ -198,7 +205,7 @@ def _new_sae(config: TrainConfig, origin: _Origin, batches: ShuffledActivations,
         size = f"{config.sae.d_sae:,} features of width {d_in:,}"
         raise ConfigError(f"sae.d_sae: {size} do not fit into memory; give fewer") from None
     if fresh:
-        sample = batches.peek(_SAMPLE_TOKENS).stacked(hooks)
+        sample = batches.peek(SAMPLE_TOKENS).stacked(hooks)
         initialise(sae, sample, seed=config.seed, normalise=config.rescale)
     sae.W_dec.requires_grad_(not config.freeze_decoder)
     return sae

@@ -56,7 +56,8 @@ def collect(config: CollectConfig, *, resume: bool = False) -> RunFolder:
         run.check_same_config(config, may_differ=("tokens", "out"))
         run.check_same_inputs(model=model.facts, data=stream.facts)
     else:
-        manifest = RunManifest.begin("activations", seed=config.seed, model=model.facts, data=stream.facts)
+        data = {**stream.facts, **stream.overlap(stream.with_split("heldout"))}
+        manifest = RunManifest.begin("activations", seed=config.seed, model=model.facts, data=data)
         run = RunFolder.begin(config.out, config, manifest)
     write_store(run, source, n_tokens=config.tokens, shard_tokens=config.store.shard_tokens)
     return run

@@ -54,8 +54,9 @@ def harvest_batch(model: Model, batch: TokenBatch, hooks: Sequence[str]) -> Acti
     Raises: NonFiniteError naming the hook if a kept activation is NaN or infinite.
     """
     moved = batch.to(model.device)
-    # No mask: padding stands on the right, where a causal model's tokens cannot see it, and masks slow attention.
-    captured = capture(model, moved.token_ids, hooks, position_ids=position_ids(moved))
+    # No mask for a causal model: padding stands on the right, where its tokens cannot see it, and masks slow attention.
+    mask = None if model.causal else moved.attention_mask
+    captured = capture(model, moved.token_ids, hooks, attention_mask=mask, position_ids=position_ids(moved))
     acts = {hook: _finite(hook, x[moved.keep]) for hook, x in captured.items()}
     keep = moved.keep
     return ActivationBatch(acts, moved.token_ids[keep], moved.document[keep], moved.position_ids[keep])

@@ -13,8 +13,12 @@ _COMMANDS = {
     "models": ("interp.cli.models", "Look at a model: its size, its hooks, what it writes."),
     "collect": ("interp.cli.collect", "Write activations to disk, to train on them many times."),
     "train": ("interp.cli.train", "Train a sparse autoencoder on a model's activations."),
+    "plan": ("interp.cli.plan", "Say what a training run will take: time, memory, disk, operations."),
     "evaluate": ("interp.cli.evaluate", "Measure a trained SAE: EV, L0, dead features, CE with the SAE in place."),
+    "features": ("interp.cli.features", "Find out everything about every feature, in one pass over text."),
     "report": ("interp.cli.report", "Write a run as one HTML file that opens offline."),
+    "import": ("interp.cli.import_sae", "Make a run folder of an SAE that others trained."),
+    "encode": ("interp.cli.encode", "Write which features fire on which token of your texts, as Parquet."),
     "pretrain": ("interp.cli.pretrain", "Train a small language model from scratch."),
     "study": ("interp.cli.study", "Repeat a published result and print ours beside it."),
 }

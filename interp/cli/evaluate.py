@@ -1,5 +1,6 @@
 """`interp evaluate`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import click
 from interp.cli.output import json_option, print_facts
 from interp.counts import parse_count
 from saes.evaluate_run import evaluate_run
-from saes.evaluation import Evaluation
+from saes.evaluation import CrossEntropy, Evaluation
 
 _EXAMPLES = """\b
 Examples:
@@ -56,7 +57,8 @@ def command(run_folder: Path, tokens: int, as_json: bool, **options: Any) -> Non
     """Measure a trained SAE on held-out text and write evaluation.json into the run folder.
 
     Explained variance, L0, dead and dense features; cross-entropy with the activations replaced by zero, by their mean
-    and by the SAE's reconstruction; per prefix for Matryoshka. Intervals resample documents.
+    and by the SAE's reconstruction (not for encoders, which predict no next token); per prefix for Matryoshka.
+    Intervals resample documents.
     """
     result = evaluate_run(run_folder, n_tokens=tokens, **options)
     print_facts(f"Evaluation of {run_folder}", result.to_json(), as_json=as_json, shown=shown(result))
@@ -64,12 +66,32 @@ def command(run_folder: Path, tokens: int, as_json: bool, **options: Any) -> Non
 
 def shown(result: Evaluation) -> dict[str, str]:
     """The figures of an evaluation as a person reads them, units and intervals included."""
-    ce = result.ce
     lines = {
         "text": f"{result.n_tokens:,} tokens of {result.n_documents:,} documents",
         "explained variance": f"{result.explained_variance:.4f}{_interval(result.explained_variance_interval)}",
         "L0": f"{result.l0:.2f} features per token",
         "dead, dense features": f"{result.dead_share:.2%}, {result.dense_share:.2%}",
+        **_losses(result.ce),
+        **_overlap(result.data.get("overlap_with_training")),
+    }
+    for prefix in result.prefixes:
+        cost = "" if prefix.ce_delta is None else f"   ΔCE {prefix.ce_delta:+.4f}"
+        numbers = f"EV {prefix.explained_variance:.4f}   L0 {prefix.l0:.2f}{cost}"
+        lines[f"first {prefix.width:,} features"] = numbers
+    return lines
+
+
+def _overlap(found: Mapping[str, Any] | None) -> dict[str, str]:
+    if found is None:
+        return {}
+    share = f"{found['document_share']:.2%} of documents, {found['ngram_share']:.2%} of runs of {found['n']} words"
+    return {"also in training text": f"{share} (of {found['n_training_documents']:,} documents)"}
+
+
+def _losses(ce: CrossEntropy | None) -> dict[str, str]:
+    if ce is None:
+        return {"CE": "not measured: an encoder predicts no next token"}
+    return {
         "CE clean": f"{ce.clean:.4f} nats per token",
         "CE with SAE": f"{ce.sae:.4f}",
         "CE with zero, mean": f"{ce.zero:.4f}, {ce.mean:.4f}",
@@ -77,10 +99,6 @@ def shown(result: Evaluation) -> dict[str, str]:
         "loss recovered": f"{_share(ce.recovered_vs_zero)} of zero, {_share(ce.recovered_vs_mean)} of mean ablation",
         "KL(clean, SAE)": f"{ce.kl:.4f} nats per token",
     }
-    for prefix in result.prefixes:
-        numbers = f"EV {prefix.explained_variance:.4f}   L0 {prefix.l0:.2f}   ΔCE {prefix.ce_delta:+.4f}"
-        lines[f"first {prefix.width:,} features"] = numbers
-    return lines
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

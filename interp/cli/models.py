@@ -40,24 +40,36 @@ def command(
         "d_vocab": model.d_vocab,
         "context_size": model.context_size,
         "n_parameters": sum(p.numel() for p in model.hf.parameters()),
-        "bos": None if model.bos_token_id is None else model.tokenizer.decode([model.bos_token_id]),
+        "encoder": not model.causal,
         "folder": str(model.hf.name_or_path),
     }
     if list_hooks:
         facts["hooks"] = {name: point.width for name, point in model.hooks.items()}
     if prompt is not None:
         facts["continuation"] = continue_text(model, prompt, seed=seed, max_tokens=max_tokens)
-    shown = {key: str(value) for key, value in facts.items() if key not in ("hooks", "continuation")}
+    shown = {key: str(value) for key, value in facts.items() if key not in ("hooks", "continuation", "bos")}
+    shown["bos"] = _begin(model)
     shown |= {name: str(width) for name, width in facts.get("hooks", {}).items()}
     print_facts(f"Model {model_name}", facts, as_json=as_json, shown=shown)
     if prompt is not None and not as_json:
         print(f"\n{facts['continuation']}")
 
 
+def _begin(model: Model) -> str:
+    """What rows begin with, and who else would write it."""
+    frame = model.frame
+    if frame.begin is None:
+        return "none (the tokenizer has no such token)"
+    end = "" if frame.end is None else f" … {model.tokenizer.convert_ids_to_tokens(frame.end)}"
+    return f"{frame.begin_text}{end} ({'also' if frame.added else 'not'} added by the tokenizer itself)"
+
+
 def continue_text(model: Model, prompt: str, *, seed: int, max_tokens: int) -> str:
     """Prompt and continuation, sampled at temperature 1."""
     import torch
 
+    if not model.causal:
+        raise click.UsageError(f"--continue: {model.name} is an encoder, which predicts no next token")
     ids = torch.tensor([model.tokenizer(prompt, add_special_tokens=False)["input_ids"]], dtype=torch.int64)
     if model.bos_token_id is not None:
         ids = torch.cat([torch.tensor([[model.bos_token_id]]), ids], dim=1)

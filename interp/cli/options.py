@@ -93,7 +93,7 @@ def _metavar(field: FieldInfo) -> str:
         if typing.get_origin(kind) is typing.Literal:
             names.append("|".join(str(choice) for choice in typing.get_args(kind)))
         elif typing.get_origin(kind) in (tuple, list):
-            names.append("N,N,…")
+            names.append("TEXT,TEXT,…" if typing.get_args(kind)[0] is str else "N,N,…")
         elif kind is bool:
             names.append("true|false")
         elif kind is not type(None):

@@ -24,9 +24,11 @@ Examples:
 def command(
     run_folder: Path, out: Path | None, tokens: str, model_name: str | None, device: str, as_json: bool
 ) -> None:
-    """Write a run as one HTML file: key figures, training curves, every feature with contexts and logit effects.
+    """Write a run as one HTML file: key figures, training curves, and an explorer of every feature.
 
-    The file opens from disk, without network. What is missing (evaluation, features) is computed first.
+    The explorer has a table to sort, filter and search, a page per feature, the tree of a Matryoshka dictionary and
+    the decoder's map. The file opens from disk, without network. What is missing (evaluation, features, map) is
+    computed first.
     """
     from interp.cli.evaluate import COUNT
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from interp.errors import DataError
 from interp.models import Model, load_model
+from interp.overlap import VerbatimOverlap, verbatim_overlap, without_overlap
 from interp.pretraining.config import PretrainConfig
 from interp.pretraining.ngrams import KneserNey
-from interp.pretraining.overlap import VerbatimOverlap, verbatim_overlap, without_overlap
 from interp.pretraining.sampling import iter_samples
 from interp.pretraining.scoring import bits_per_byte, total_nats
 from interp.pretraining.texts import SplitTexts, expand_variables

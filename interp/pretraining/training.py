@@ -11,10 +11,10 @@ from interp.errors import ArtifactError, ConfigError
 from interp.fitting import fit_in_folder
 from interp.loop import StepDone
 from interp.models import load_model, resolve_device
+from interp.overlap import verbatim_overlap
 from interp.pretraining.card import model_card
 from interp.pretraining.config import PretrainConfig
 from interp.pretraining.evaluation import evaluate, peer_folder
-from interp.pretraining.overlap import verbatim_overlap
 from interp.pretraining.rows import DocumentRows
 from interp.pretraining.sampling import iter_samples, write_corpus
 from interp.pretraining.scoring import bits_per_byte, total_nats

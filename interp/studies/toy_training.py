@@ -95,7 +95,7 @@ class AverageKSAE(SAE):
         """Widths drawn for this step; the whole dictionary alone if only one prefix is wanted."""
         config = self.config
         generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + int(self.n_updates))
-        return draw_prefixes(config.d_sae, config.n_prefixes, config.pareto_exponent, generator)
+        return draw_prefixes(config.d_sae, config.nested_prefixes(), config.pareto_exponent, generator)
 
 
 def train_arm(config: ToyConfig, arm: Arm, seed: int) -> tuple[SAE, FeatureTree]:

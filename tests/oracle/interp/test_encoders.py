@@ -7,21 +7,7 @@ import torch
 
 from interp.hooks import capture
 from tests.families import ENCODERS, tiny_model, tiny_tokens
-
-# With norms after each addition the bridge's own aliases point past the norm; these are the tensors of the same name in
-# TransformerLens's encoder block, where the stream is what attention and MLP add to.
-BRIDGE_NAMES = {
-    "hook_embed": "embed.hook_out",
-    "hook_token_type_embed": "token_type_embed.hook_out",
-    "hook_pos_embed": "pos_embed.hook_out",
-    "hook_attn_out": "attn.o.hook_out",
-    "hook_resid_mid": "ln1.hook_in",
-}
-
-
-def bridge_name(name: str) -> str:
-    head, _, tail = name.rpartition(".")
-    return f"{head}.{BRIDGE_NAMES.get(tail, tail)}".lstrip(".")
+from tests.oracle_names import bridge_name
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])

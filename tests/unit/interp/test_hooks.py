@@ -7,6 +7,8 @@ from interp.errors import ConfigError, ShapeError, UnknownHookError
 from interp.hooks import capture, edit
 from tests.families import CONTEXT, KINDS, tiny_model, tiny_tokens
 
+PARALLEL = ("gpt_neox_parallel", "gptj")
+
 
 @pytest.fixture(params=KINDS)
 def model(request):
@@ -135,7 +137,7 @@ def test_editing_one_projection_leaves_its_siblings(model):
             assert torch.equal(after[name], -before[name] if name == edited else before[name])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gpt_neox_parallel"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PARALLEL])
 def test_an_edit_between_attention_and_mlp_reaches_the_stream_itself(kind):
     model, shift = tiny_model(kind), torch.randn(16)
     with edit(model, {"blocks.1.hook_resid_mid": lambda x: x + shift}):

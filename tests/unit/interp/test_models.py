@@ -105,7 +105,7 @@ DAMAGE = {
     "config of another kind": (lambda f: (f / "config.json").write_text("[1]"), "names no model_type"),
     "impossible config": (lambda f: set_config(f, num_attention_heads=0), "not usable"),
     "wrong type in config": (lambda f: set_config(f, hidden_size="wide"), "not usable"),
-    "unsupported family": (lambda f: set_config(f, model_type="bert"), "'bert'; supported are gpt2, gpt_neox, llama"),
+    "unsupported family": (lambda f: set_config(f, model_type="mamba"), "'mamba'; supported are gpt2, gpt_neo,"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), r"no model\.safetensors"),
     "truncated weights": (lambda f: cut(f / "model.safetensors"), "must be whole"),
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "must be whole"),

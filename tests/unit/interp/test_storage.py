@@ -77,3 +77,17 @@ def test_json_refuses_nan_and_names_damage(tmp_path):
         storage.read_json(tmp_path / "x.json")
     with pytest.raises(ArtifactError, match="no such file"):
         storage.read_json(tmp_path / "none.json")
+
+
+def test_a_new_file_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.bin"
+    with storage.new_file(path) as temporary:
+        temporary.write_bytes(b"one")
+        assert not path.exists()
+    assert path.read_bytes() == b"one"
+    with pytest.raises(UnicodeEncodeError), storage.new_file(path) as temporary:
+        temporary.write_text("t\ud800", encoding="utf-8")
+    assert path.read_bytes() == b"one"
+    with pytest.raises(StorageError), storage.new_file(path):
+        pass
+    assert [found.name for found in tmp_path.iterdir()] == ["x.bin"]

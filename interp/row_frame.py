@@ -1,0 +1,38 @@
+"""What stands before and after the text in each row: BOS for most language models, [CLS] … [SEP] for BERT."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class RowFrame:
+    """A tokenizer's own frame around a text, measured rather than looked up.
+
+    begin: BOS, or an encoder's [CLS]; None where the tokenizer has neither (Qwen). end: an encoder's [SEP]; None for
+    language models. added: whether the tokenizer itself puts `begin` before a text (Llama, Gemma, BERT) or leaves that
+    to the caller (GPT-2, Pythia); rows begin with it in both cases unless told otherwise.
+    """
+
+    begin: int | None
+    end: int | None
+    begin_text: str | None
+    added: bool
+
+    @staticmethod
+    def of(tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> "RowFrame":
+        """Measured on an empty text, to which a tokenizer adds its frame and nothing else."""
+        begin: int | None = tokenizer.bos_token_id
+        end: int | None = None
+        if not causal:
+            begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else begin
+            end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+        frame: list[int] = tokenizer("", add_special_tokens=True)["input_ids"]
+        text = None if begin is None else str(tokenizer.convert_ids_to_tokens(begin))
+        return RowFrame(begin, end, text, begin is not None and begin in frame)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a manifest records."""
+        return {"token": self.begin_text, "id": self.begin, "added_by_tokenizer": self.added, "end_id": self.end}

@@ -1,0 +1,50 @@
+import pytest
+
+from interp.overlap import overlap_facts, verbatim_overlap, without_overlap
+from interp.word_ngrams import ngram_hashes
+
+
+def words(start, stop):
+    return " ".join(f"w{i}" for i in range(start, stop))
+
+
+def test_hand_case():
+    reference = ["The cat sat on the mat.", "A dog ran."]
+    texts = ["the CAT sat, on a mat", "no such words here", "A dog"]
+    found = verbatim_overlap(texts, reference, n=3)
+    # the cat sat, cat sat on | sat on a, on a mat; no such words, such words here; "A dog" is too short to have any.
+    assert (found.n_documents, found.n_ngrams) == (3, 6)
+    assert found.document_share == pytest.approx(1 / 3)
+    assert found.ngram_share == pytest.approx(2 / 6)
+    assert without_overlap(texts, reference, n=3) == texts[1:]
+
+
+def test_a_text_overlaps_itself_wholly_and_nothing_not_at_all():
+    text = words(0, 20)
+    assert verbatim_overlap([text], [text]).ngram_share == 1.0
+    assert verbatim_overlap([text], []).ngram_share == 0.0
+    assert verbatim_overlap([], [text]).n_documents == 0
+    assert verbatim_overlap(["too short"], ["too short"]).ngram_share == 0.0
+    assert ngram_hashes(text, 13).shape == (8,)
+
+
+def test_repetitions_are_counted():
+    assert verbatim_overlap([f"{words(0, 3)} {words(0, 3)}"], [words(0, 3)], n=3).ngram_share == pytest.approx(2 / 4)
+
+
+def test_numbers_of_runs_go_by_words_and_their_order():
+    assert ngram_hashes("One two, THREE", 3).tolist() == ngram_hashes("one two\nthree!", 3).tolist()
+    runs = {ngram_hashes(text, 3)[0] for text in ("a b c", "c b a", "a a b", "b a a", "ab c d", "a bc d")}
+    assert len(runs) == 6
+
+
+def test_what_a_manifest_records():
+    training = [words(i, i + 20) for i in range(0, 100, 20)]
+    found = overlap_facts([words(0, 20), words(500, 520)], iter(training), n_training_documents=3)
+    assert found["overlap_with_training"] == {
+        "n": 13, "n_documents": 2, "n_ngrams": 16, "document_share": 0.5, "ngram_share": 0.5, "n_training_documents": 3,
+    }  # fmt: skip
+    beyond = overlap_facts([words(60, 80)], iter(training), n_training_documents=3)
+    assert beyond["overlap_with_training"]["document_share"] == 0.0
+    assert overlap_facts([], training, n_training_documents=3) == {}
+    assert overlap_facts(training, training, n_training_documents=0) == {}

@@ -1,0 +1,116 @@
+"""Weights as they are stored: bfloat16, in shards, quantised. What is computed is told, what is missing is named."""
+
+import json
+
+import pytest
+import torch
+
+from interp.errors import ConfigError, MissingDependencyError, ModelError
+from interp.hooks import capture
+from interp.models import load_model
+from interp.weights import linear_matrix
+from tests.families import tiny_model, tiny_tokens
+
+HOOK = "blocks.1.hook_resid_post"
+
+
+def save(model, folder, **how):
+    model.hf.save_pretrained(folder, **how)
+    model.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def set_config(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_bfloat16_in_shards_is_computed_in_float32_unless_asked_otherwise(tmp_path, kind):
+    model = tiny_model(kind)
+    model.hf.bfloat16()
+    folder = str(save(model, tmp_path / "m", max_shard_size="4KB"))
+    assert len(list((tmp_path / "m").glob("model-*.safetensors"))) > 2
+    wide, narrow = load_model(folder, device="cpu"), load_model(folder, device="cpu", dtype="bfloat16")
+    x, y = (capture(m, tiny_tokens(), [HOOK])[HOOK] for m in (wide, narrow))
+    assert (x.dtype, y.dtype) == (torch.float32, torch.bfloat16)
+    assert wide.content_hash == narrow.content_hash
+    # The weights are the same, the sums are rounded to 8 bits.
+    assert 0 < (x - y.float()).abs().max() <= 0.05 * x.abs().max()
+    assert wide.facts["dtype"] == "float32"
+    assert "quantisation" not in wide.facts
+
+
+@pytest.mark.parametrize(
+    ("method", "package"),
+    [("torchao", "torchao"), ("bitsandbytes", "bitsandbytes"), ("gptq", "gptqmodel"), ("quanto", "optimum-quanto")],
+)
+def test_a_quantised_folder_says_what_to_install(tmp_path, monkeypatch, method, package):
+    folder = save(tiny_model("llama"), tmp_path / "m")
+    set_config(folder, quantization_config={"quant_method": method})
+    monkeypatch.setattr("interp.quantised.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=f"quantised with {method}.*pip install {package}") as caught:
+        load_model(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"bits": 4}, "int8", {"quant_method": None}])
+def test_a_quantisation_without_a_method_is_told(tmp_path, settings):
+    folder = save(tiny_model("llama"), tmp_path / "m")
+    set_config(folder, quantization_config=settings)
+    with pytest.raises(ModelError, match="names no quant_method"):
+        load_model(str(folder))
+
+
+def test_a_method_that_transformers_does_not_know_is_told_in_one_line(tmp_path):
+    folder = save(tiny_model("llama"), tmp_path / "m")
+    set_config(folder, quantization_config={"quant_method": "tea leaves"})
+    with pytest.raises(ModelError, match=r"'tea leaves'; transformers knows .*torchao"):
+        load_model(str(folder))
+
+
+def quantise(folder, method):
+    """A copy of the model in `folder` with its blocks in eight bits."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TorchAoConfig
+
+    if method == "torchao":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        settings = TorchAoConfig(Int8WeightOnlyConfig())
+    else:
+        settings = BitsAndBytesConfig(load_in_8bit=True)
+    hf = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=settings, dtype=torch.float32, device_map={"": "cpu"}
+    )
+    out = folder.parent / method
+    hf.save_pretrained(out)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(out)
+    return out
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("method", ["torchao", "bitsandbytes"])
+def test_a_quantised_model_is_harvested(tmp_path, method):
+    pytest.importorskip(method, reason=f"{method} is not installed")
+    plain = tiny_model("llama")
+    folder = quantise(save(plain, tmp_path / "plain"), method)
+    model = load_model(str(folder), device="cpu")
+    assert model.facts["quantisation"] == method
+    x, y = (capture(m, tiny_tokens(), [HOOK])[HOOK] for m in (plain, model))
+    assert 0 < (x - y).abs().max() <= 0.05 * x.abs().max()
+    path = "model.layers.1.mlp.down_proj"
+    matrix = linear_matrix(model.hf.get_submodule(path), 28, model.dtype)
+    full = plain.hf.get_submodule(path).weight
+    assert (matrix - full).abs().max() <= 0.02 * full.abs().max()
+    with pytest.raises(ConfigError, match="cannot be shuffled"):
+        load_model(str(folder), randomise_seed=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("gpt2", "transformer.h.0.mlp.c_fc"), ("llama", "model.layers.0.mlp.up_proj")]
+)
+def test_a_plain_module_s_matrix_is_its_weight(kind, path):
+    module = tiny_model(kind).hf.get_submodule(path)
+    x = torch.randn(3, 16)
+    expected = module(x) - module(torch.zeros_like(x))
+    torch.testing.assert_close(x @ linear_matrix(module, 16, torch.float32).T, expected)
