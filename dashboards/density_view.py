@@ -33,6 +33,8 @@ def density_figure(
     ticks = 1 if edges[-1] / edges[0] > 1000 else "D2"
     figure.update_xaxes(type="log", title_text="share of tokens (log)", tickformat="~%", dtick=ticks)
     figure.update_yaxes(title_text="features")
+    # These labels fit their margins; measuring them anew would draw the figure twice.
+    figure.update_xaxes(automargin=False).update_yaxes(automargin=False)
     figure.update_layout(showlegend=len(names) > 1, legend_traceorder="normal", margin_t=26)
     return _mark_extremes(figure, density, edges, theme)
 
@@ -66,6 +68,6 @@ def _mark_extremes(figure: go.Figure, density: np.ndarray, edges: np.ndarray, th
         figure.add_vline(x=DENSE_ABOVE, line={"color": theme.down, "width": 1, "dash": "dot"})
     notes.append(f"{n_dense:,} on more than {DENSE_ABOVE:.0%} of tokens")
     return figure.add_annotation(
-        text=" · ".join(notes), x=1, y=1.02, xref="paper", yref="paper", xanchor="right", yanchor="bottom",
-        showarrow=False, font={"color": theme.muted, "size": 11},
+        text="<br>".join(notes), x=1, y=1, xref="paper", yref="paper", xanchor="right", yanchor="top", align="right",
+        bgcolor=theme.background, showarrow=False, font={"color": theme.muted, "size": 11},
     )  # fmt: skip

@@ -30,7 +30,8 @@ def prefix_figure(prefixes: Sequence[Mapping[str, float]], theme: Theme = LIGHT)
             text=title, x=domain[0], y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom", yshift=8,
             showarrow=False, font={"color": theme.muted, "size": 12},
         )  # fmt: skip
-    return figure
+    # These labels fit their margins; measuring them anew would draw the figure twice.
+    return figure.update_xaxes(automargin=False).update_yaxes(automargin=False)
 
 
 def _points(

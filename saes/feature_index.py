@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from interp.errors import StorageError
 from interp.storage import told
 from saes.feature_statistics import FeatureStatistics
 
 INDEX_FILE = "features.sqlite"
-SEARCHED_WINDOWS = 5
+SEARCHED_WINDOWS = 3
 """Strongest windows of each feature whose text can be searched."""
 COLUMNS = {
     "id": "INTEGER PRIMARY KEY",
@@ -48,9 +49,17 @@ CREATE TABLE labels (feature INTEGER PRIMARY KEY, label TEXT NOT NULL, note TEXT
 
 
 def write_index(
-    folder: Path, statistics: FeatureStatistics, token_texts: Sequence[str], *, labels_from: Path | None = None
+    folder: Path,
+    statistics: FeatureStatistics,
+    shown: Int[np.ndarray, "f E w"],
+    token_texts: Sequence[str],
+    *,
+    labels_from: Path | None = None,
 ) -> None:
     """Write features.sqlite into a features folder; labels of an older one are taken over.
+
+    `shown` are the tokens of the windows whose text can be searched: read from `statistics` they would bring the whole
+    file of windows into memory.
 
     Raises: StorageError if it cannot be written.
     """
@@ -61,7 +70,8 @@ def write_index(
         try:
             with closing(sqlite3.connect(temporary)) as index, index:
                 index.executescript(_SCHEMA)
-                _fill(index, statistics, token_texts)
+                _fill(index, statistics)
+                index.executemany("INSERT INTO shown (rowid, text) VALUES (?, ?)", _shown(shown, token_texts))
                 index.executemany("INSERT INTO labels VALUES (?, ?, ?, ?)", labels)
             temporary.replace(path)
         except sqlite3.OperationalError as error:
@@ -76,11 +86,10 @@ def read_labels(path: Path) -> list[tuple[int, str, str, str]]:
         return index.execute("SELECT feature, label, note, updated_utc FROM labels ORDER BY feature").fetchall()
 
 
-def _fill(index: sqlite3.Connection, statistics: FeatureStatistics, token_texts: Sequence[str]) -> None:
+def _fill(index: sqlite3.Connection, statistics: FeatureStatistics) -> None:
     places = ", ".join("?" * len(COLUMNS))
     index.executemany(f"INSERT INTO features VALUES ({places})", zip(*_columns(statistics), strict=True))
     index.executemany("INSERT INTO tokens VALUES (?, ?, ?, ?)", _tokens(statistics))
-    index.executemany("INSERT INTO shown (rowid, text) VALUES (?, ?)", _shown(statistics, token_texts))
     for name in COLUMNS:
         if name != "id":
             index.execute(f"CREATE INDEX by_{name} ON features ({name})")
@@ -115,9 +124,8 @@ def _tokens(s: FeatureStatistics) -> Iterator[tuple[int, str, int, float]]:
             yield from ((token, kind, feature, x) for token, x in zip(ids, numbers, strict=True) if token >= 0)
 
 
-def _shown(s: FeatureStatistics, texts: Sequence[str]) -> Iterator[tuple[int, str]]:
-    for feature in range(s.d_sae):
-        windows = s.top.tokens[feature, :SEARCHED_WINDOWS].tolist()
-        pieces = ["".join(texts[token] for token in window if 0 <= token < len(texts)) for window in windows]
+def _shown(windows_of: Int[np.ndarray, "f E w"], texts: Sequence[str]) -> Iterator[tuple[int, str]]:
+    for feature, windows in enumerate(windows_of):
+        pieces = ["".join(texts[token] for token in window if 0 <= token < len(texts)) for window in windows.tolist()]
         # Half characters cannot be stored; they cannot be searched for either.
         yield feature, "\n".join(pieces).encode("utf-8", "replace").decode()

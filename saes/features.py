@@ -23,14 +23,14 @@ from saes.base import SAE
 from saes.facts import SAEFacts, check_same_origin
 from saes.feature_export import export_parquet
 from saes.feature_files import WINDOWS_FILE, load_features, save_features, write_head
-from saes.feature_index import INDEX_FILE, write_index
+from saes.feature_index import INDEX_FILE, SEARCHED_WINDOWS, write_index
 from saes.feature_pass.describe import Corpus, describe
 from saes.feature_pass.settings import FeatureSettings
 from saes.feature_pass.shards import Piece, ShardBuilder, on_cpu
 from saes.feature_pass.spill import Spill
 from saes.feature_statistics import FeatureStatistics
 from saes.feature_store import FeatureStore
-from saes.feature_windows import Windows
+from saes.feature_windows import Records, Windows
 from saes.logit_effects import logit_effects
 from saes.token_sample import TokenSource, iter_sample
 
@@ -99,15 +99,19 @@ def write_features(
     directions = sae.directions(torch.arange(sae.d_sae, device=model.device)).detach()
     corpus = Corpus.of(spill, model.d_vocab, directions, levels_of(sae.d_sae, sae.config.prefix_widths()))
     effects = logit_effects(model, sae.hooks_out[0], directions)
+    shown: list[np.ndarray] = []
     with new_folder(folder) as temporary:
         with told(folder), (temporary / WINDOWS_FILE).open("wb") as file:
-            columns = describe(
-                corpus, settings, lambda records: file.write(records.tobytes()),
-                lambda done: tell("statistics", done, sae.d_sae),
-            )  # fmt: skip
+
+            def write(records: Records) -> None:
+                file.write(records.tobytes())
+                shown.append(records["tokens"][:, : min(SEARCHED_WINDOWS, settings.n_top)].copy())
+
+            columns = describe(corpus, settings, write, lambda done: tell("statistics", done, sae.d_sae))
         logits = {name: getattr(effects, name).numpy() for name in type(effects).__slots__}
         write_head(temporary, columns | logits, settings.layout(), provenance)
-        write_index(temporary, load_features(temporary), token_texts, labels_from=folder / INDEX_FILE)
+        searched, old = np.concatenate(shown), folder / INDEX_FILE
+        write_index(temporary, load_features(temporary), searched, token_texts, labels_from=old)
     shutil.rmtree(spill.folder)
     return load_features(folder)
 

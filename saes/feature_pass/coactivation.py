@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from scipy import sparse
 
+from saes.feature_pass.ragged import largest_in_rows
 from saes.feature_pass.spill import Firings, Rows, Spill
 from saes.feature_pass.text import Text
 
@@ -23,8 +23,8 @@ Above it every s-th token is, so that time stays in proportion to the text."""
 ROW_FIRINGS = 1 << 24
 """Firings in memory while pairs are counted."""
 STEP_PAIRS = 1 << 20
-RELATED_CELLS = 1 << 21
-Score = Float[np.ndarray, "g f"]
+RELATED_CELLS = 1 << 20
+Score = Float[np.ndarray, " m"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,6 @@ class Together:
     def part(self, rows: slice) -> "Together":
         """Some features of the block."""
         return Together(self.counts[rows], self.firings, self.n_tokens, self.first + rows.start)
-
-    @property
-    def own(self) -> Int[np.ndarray, "g 1"]:
-        """Firings of the block's own features."""
-        return self.firings[self.first : self.first + self.counts.shape[0], None]
 
 
 class Coactivation:
@@ -118,12 +113,11 @@ def partners(together: Together, k: int) -> Related:
     Source: the phi coefficient (Pearson's correlation of two binary variables).
     """
 
-    def correlation(part: Together) -> Score:
-        n, own, other = float(part.n_tokens), part.own.astype(np.float64), part.firings.astype(np.float64)
-        spread = np.sqrt(own * (n - own)) * np.sqrt(other * (n - other))
-        score: Score = (n * part.counts - own * other) / np.maximum(spread, 1e-300)
-        score[np.arange(own.shape[0]), part.first + np.arange(own.shape[0])] = 0
-        return score
+    def correlation(part: Together, met: Met) -> Score:
+        n, own, other = float(part.n_tokens), met.own.astype(np.float64), met.others.astype(np.float64)
+        spread = np.sqrt(own * (n - own) * other * (n - other))
+        score = (n * met.count - own * other) / np.maximum(spread, 1e-300)
+        return np.where(met.row + part.first == met.other, 0, score)
 
     return _best(together, correlation, k)
 
@@ -131,10 +125,9 @@ def partners(together: Together, k: int) -> Related:
 def parents(together: Together, level: Int[np.ndarray, " f"], k: int) -> Related:
     """Features of earlier levels that this one's firing implies: P(parent | this) - P(parent) largest first."""
 
-    def gain(part: Together) -> Score:
-        base = part.firings / max(part.n_tokens, 1)
-        score = _implied(part.counts, part.own) - base
-        return np.where(level < _levels(part, level), score, 0)
+    def gain(part: Together, met: Met) -> Score:
+        score = _implied(met.count, met.own) - met.others / max(part.n_tokens, 1)
+        return np.where(level[met.other] < level[met.row + part.first], score, 0)
 
     return _best(together, gain, k)
 
@@ -142,46 +135,59 @@ def parents(together: Together, level: Int[np.ndarray, " f"], k: int) -> Related
 def children(together: Together, level: Int[np.ndarray, " f"], k: int) -> Related:
     """Features of later levels whose firing implies this one's: P(this | child) - P(this) largest first."""
 
-    def gain(part: Together) -> Score:
-        base = part.own / max(part.n_tokens, 1)
-        score = _implied(part.counts, part.firings) - base
-        return np.where(level > _levels(part, level), score, 0)
+    def gain(part: Together, met: Met) -> Score:
+        score = _implied(met.count, met.others) - met.own / max(part.n_tokens, 1)
+        return np.where(level[met.other] > level[met.row + part.first], score, 0)
 
     return _best(together, gain, k)
 
 
-def _levels(part: Together, level: Int[np.ndarray, " f"]) -> Int[np.ndarray, "g 1"]:
-    own: np.ndarray = level[part.first : part.first + part.counts.shape[0], None]
-    return own
+@dataclass(frozen=True, slots=True)
+class Met:
+    """Pairs of a block's feature (its row) and any other that fire together often enough, with all firings of each."""
+
+    row: Int[np.ndarray, " m"]
+    other: Int[np.ndarray, " m"]
+    count: Int[np.ndarray, " m"]
+    own: Int[np.ndarray, " m"]
+    others: Int[np.ndarray, " m"]
+
+    @staticmethod
+    def of(together: Together) -> "Met":
+        """Ordered by row, then by feature."""
+        cell = np.flatnonzero(together.counts >= MIN_TOGETHER)
+        row, other = np.divmod(cell, together.counts.shape[1])
+        count = together.counts.reshape(-1)[cell].astype(np.int64)
+        return Met(row, other, count, together.firings[together.first + row], together.firings[other])
 
 
-def _implied(counts: Int[np.ndarray, "g f"], firings: np.ndarray) -> Score:
+def _implied(count: Int[np.ndarray, " m"], firings: Int[np.ndarray, " m"]) -> Score:
     """Share of the firings that coincide, one hit and one miss added, or rare features would come first by luck."""
-    share: Score = (counts + 1.0) / (firings + 2.0)
+    share: Score = (count + 1.0) / (firings + 2.0)
     return share
 
 
-def _best(together: Together, score_of: Callable[[Together], Score], k: int) -> Related:
-    """The k features of highest positive score among those that fire together often enough; a few rows at a time."""
+def _best(together: Together, score_of: Callable[[Together, Met], Score], k: int) -> Related:
+    """The k others of highest positive score of every feature of the block, a few features at a time."""
     n_rows, width = together.counts.shape
-    found = [_nothing(0, k)]
     step = max(1, RELATED_CELLS // width)
-    for first in range(0, n_rows, step):
-        part = together.part(slice(first, min(first + step, n_rows)))
-        score = np.where(part.counts >= MIN_TOGETHER, score_of(part), 0).astype(np.float32)
-        best = torch.from_numpy(score).topk(min(k, width), dim=1)
-        found.append(_related(part, best.indices.numpy(), best.values.numpy(), k))
+    parts = [together.part(slice(first, min(first + step, n_rows))) for first in range(0, n_rows, step)]
+    found = [_best_of_part(part, score_of, k) for part in parts]
     return Related(*(np.concatenate([getattr(part, name) for part in found]) for name in Related.__slots__))
 
 
-def _related(part: Together, ids: Int[np.ndarray, "g _"], score: Float[np.ndarray, "g _"], k: int) -> Related:
-    out = _nothing(ids.shape[0], k)
-    row, slot = np.nonzero(score > 0)
-    other = ids[row, slot]
-    count, own, theirs = part.counts[row, other], part.own[row, 0], part.firings[other]
-    out.ids[row, slot], out.count[row, slot], out.score[row, slot] = other, count, score[row, slot]
-    out.given_feature[row, slot], out.given_other[row, slot] = count / own, count / theirs
-    out.lift[row, slot] = count * float(part.n_tokens) / (own * theirs.astype(np.float64))
+def _best_of_part(part: Together, score_of: Callable[[Together, Met], Score], k: int) -> Related:
+    out, met = _nothing(part.counts.shape[0], k), Met.of(part)
+    if k == 0:
+        return out
+    score = score_of(part, met)
+    positive = np.flatnonzero(score > 0)
+    chosen, slot = largest_in_rows(met.row[positive], score[positive].astype(np.float32), k)
+    best = positive[chosen]
+    at, count, own, others = (met.row[best], slot), met.count[best], met.own[best], met.others[best]
+    out.ids[at], out.count[at], out.score[at] = met.other[best], count, score[best]
+    out.given_feature[at], out.given_other[at] = count / own, count / others
+    out.lift[at] = count * float(part.n_tokens) / (own * others.astype(np.float64))
     return out
 
 

@@ -2,12 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dashboards.feature_contract import feature_table
-from dashboards.page import write_report
+from dashboards.page import render, write_report
 from dashboards.run_record import load_run
 from tests.browsing import Visit
 from tests.invented_run import HOSTILE, make_run
@@ -295,6 +296,32 @@ def test_the_map_shows_living_features_and_leads_to_them(visit, report):
     )
     page.mouse.click(x + middle[0] / 2, y + middle[1] / 2)
     page.wait_for_selector(f"#feature-{other}")
+
+
+def test_what_was_not_measured_says_so(browser, report, tmp_path):
+    """A dictionary without levels, map, co-firing, AUCs or text of its tokens."""
+    run = load_run(report.parent)
+    unknown = np.full(256, np.nan)
+    statistics = replace(
+        run.statistics, level=np.ones(256, dtype=np.int64), n_coactivation_tokens=0, token_auc=unknown,
+        bigram_auc=unknown, detection_auc=unknown,
+    )  # fmt: skip
+    path = tmp_path / "bare.html"
+    bare = replace(run, statistics=statistics, layout=None, token_texts=None, evaluation=None, metrics=[])
+    path.write_text(render(bare, window_budget=1), encoding="utf-8")
+    visit = Visit(browser, path)
+    assert visit.open("#/overview").locator("nav[aria-label=pages] a").all_inner_texts() == [
+        "Overview", "Features", "Map", "Sample of 30", "Training", "Provenance",
+    ]  # fmt: skip
+    for fragment, words in (
+        ("features/212", "not measured\ndetection AUC"), ("features/212/random", "Not measured"),
+        ("features/212/quantiles", "Not measured"), ("features/212/near", "Not measured"),
+        ("features/212/cofiring", "Not measured"), ("map", "map was not computed"), ("training", "Not measured"),
+        ("sample", "Detection AUC: not measured"), ("overview", "Not measured: the run has no evaluation"),
+        ("features/9999", "There is no feature 9999"), ("document/99999", "Nothing of this document is stored"),
+    ):  # fmt: skip
+        assert words in visit.open(f"#/{fragment}").inner_text("main")
+    visit.close()
 
 
 @pytest.fixture(scope="module")

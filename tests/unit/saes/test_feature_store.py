@@ -7,6 +7,7 @@ import pytest
 
 from interp.errors import ArtifactError, ConfigError
 from saes.feature_export import export_parquet
+from saes.feature_index import SEARCHED_WINDOWS
 from saes.features import FeatureSettings, FeatureStore, write_features
 from tests.families import tiny_model
 from tests.specimens import random_sae, tiny_stream
@@ -77,7 +78,7 @@ def test_features_by_token(store):
 
 
 def test_search_finds_the_shown_words(store):
-    top = store.statistics.top.tokens[:, :5]
+    top = store.statistics.top.tokens[:, :SEARCHED_WINDOWS]
     for token in (7, 23):
         expected = np.flatnonzero((top == token).any((1, 2)))
         assert store.search(f"WORD{token}", limit=100) == expected.tolist()

@@ -290,3 +290,16 @@ def test_another_model_is_refused(model, sae, stream):
     with pytest.raises(ArtifactError, match="trained on"):
         collect_features(model, sae, stream, some, facts=facts)
     collect_features(model, sae, stream, some, facts=facts, allow_mismatch=True)
+
+
+def test_what_is_not_wanted_is_not_kept(model, sae, stream, tmp_path):
+    least = FeatureSettings(
+        n_tokens=200, n_top=1, n_random=0, per_band=0, n_bands=1, window=1, n_partners=0, n_neighbours=0,
+        n_parents=0, n_children=0,
+    )  # fmt: skip
+    found = write_features(model, sae, stream, tmp_path / "features", least)
+    for name in ("partners", "neighbours", "parents", "children"):
+        assert getattr(found, name).shape == (24, 0)
+    assert found.random.values.shape == found.quantile.values.shape == (24, 0)
+    shown = found.top.tokens[found.top.values > 0]
+    assert (shown >= 0).all()
