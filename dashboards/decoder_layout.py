@@ -3,6 +3,8 @@
 Axes: f features, n of them laid out, d width of the hook, k nearest neighbours.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +38,24 @@ class DecoderLayout:
 def decoder_layout(directions: Float[Tensor, "f d"], alive: Int[Tensor, " n"], *, seed: int = 0) -> DecoderLayout:
     """Lay out the directions of living features by t-SNE on cosine distance, from their principal components.
 
-    The same directions and seed give the same map.
+    The same directions and seed give the same map, whatever the number of threads.
     """
+    with _one_thread():
+        return _laid_out(directions, alive, seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Threads change the order of sums, and a descent of hundreds of steps turns the last digit into another map.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _laid_out(directions: Float[Tensor, "f d"], alive: Int[Tensor, " n"], seed: int) -> DecoderLayout:
     rows = directions[alive].float()
     unit = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
     cosine, near = nearest(unit, min(NEIGHBOURS, max(len(alive) - 1, 0)))

@@ -36,7 +36,11 @@ def test_it_keeps_more_neighbours_than_components_and_chance(layout):
 
 
 def test_the_same_directions_and_seed_give_the_same_map(clusters, layout):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     again = decoder_layout(clusters, torch.arange(240))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
     assert np.array_equal(again.x, layout.x)
     assert np.array_equal(again.y, layout.y)
     longer = decoder_layout(clusters * torch.linspace(1, 9, 240)[:, None], torch.arange(240))
