@@ -7,7 +7,7 @@ lets --l0 features fire per token), each in a process of its own, one after the 
 to the finished result, the peak is the operating system's. SAEDashboard runs as its documentation says and, as a second
 arm, with its cache of activations on disk. Its time is proportional to the number of feature batches: where there are
 more than --peer-batches, that many are measured and the rest is multiplied, which `peer_measured_batches` tells. The
-peer's activations are checked against ours before the clock starts. The last line is one JSON object.
+peer's activations and codes are checked against ours before the clock starts. The last line is one JSON object.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def random_sae(d_sae: int, x: torch.Tensor, hook: str, l0: float) -> SAE:
 
 
 def prepare(folder: Path, given: argparse.Namespace) -> None:
-    """Model, rows and SAEs in `folder`, with activations that the peer must reproduce."""
+    """Model, rows and SAEs in `folder`, with activations and codes that the peer must reproduce."""
     model = load_model(given.model, device="cpu")
     model.hf.save_pretrained(folder / "model")
     model.tokenizer.save_pretrained(folder / "model")
@@ -81,7 +81,12 @@ def prepare(folder: Path, given: argparse.Namespace) -> None:
     acts = harvest_batch(model, row_batch(rows[:8]), (given.hook,)).acts[given.hook]
     write_tensors(folder / "rows.safetensors", {"token_ids": rows, "acts": acts})
     for d_sae in given.features:
-        save_sae(folder / f"sae_{d_sae}", random_sae(d_sae, acts[:2000], given.hook, given.l0), {"model": model.facts})
+        sae = random_sae(d_sae, acts[:2000], given.hook, given.l0)
+        save_sae(folder / f"sae_{d_sae}", sae, {"model": model.facts})
+        with torch.no_grad():
+            code = sae.encode(acts)
+        codes = {"rows": code.rows(), "features": code.features, "values": code.values}
+        write_tensors(folder / f"codes_{d_sae}.safetensors", codes)
     write_json(folder / "task.json", {"hook": given.hook, "features_at_a_time": FEATURES_AT_A_TIME})
 
 

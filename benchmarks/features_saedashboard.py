@@ -36,6 +36,21 @@ def hooked_model(folder: Path) -> HookedSAETransformer:
     return model.eval()
 
 
+def check_codes(sae: SAE, acts: torch.Tensor, ours: dict[str, torch.Tensor]) -> None:
+    """Stop unless the peer's SAE fires where ours does, as strongly.
+
+    A firing may stand on either side of the threshold by rounding: one in a thousand may differ.
+    """
+    with torch.no_grad():
+        theirs = sae.encode(acts)
+    mine = torch.zeros_like(theirs).index_put((ours["rows"], ours["features"]), ours["values"])
+    both = (theirs > 0) & (mine > 0)
+    n_apart = int(((theirs > 0) != (mine > 0)).sum())
+    error = float((theirs - mine).abs()[both].max() / mine.max())
+    if n_apart > 1e-3 * int((mine > 0).sum()) or error > 1e-4:
+        raise SystemExit(f"the peer's codes differ from ours: {n_apart} firings, values by {error:.2g}")
+
+
 def main(folder: Path, d_sae: str, clock: str, n_batches: int, arm: str) -> None:
     """Print seconds of the first feature batch and of all."""
     task, tensors = json.loads((folder / "task.json").read_text()), load_file(folder / "rows.safetensors")
@@ -47,6 +62,7 @@ def main(folder: Path, d_sae: str, clock: str, n_batches: int, arm: str) -> None
     error = float((acts - tensors["acts"]).abs().max() / tensors["acts"].abs().max())
     if error > 1e-4:
         raise SystemExit(f"the peer's model differs from ours by {error:.2g}")
+    check_codes(sae, acts, load_file(folder / f"codes_{d_sae}.safetensors"))
     size = task["features_at_a_time"]
     caching = {"cache_dir": folder / f"cache_{d_sae}"} if arm == "saedashboard_cached" else {}
 

@@ -3,25 +3,30 @@
     python benchmarks/plan.py [--seed 0] [--n 10] [--seconds 15 40]
 
 Models are the embedded one and, where INTERP_DATA is set, stories260K. Plans and runs are processes of their own; the
-peak of memory is the operating system's. The last line is one JSON object.
+peak of a run's memory is the operating system's. The system carries the peak of a process over to the program that it
+starts, so that this one loads no library: its own peak, which is in the result, is the least that can be measured. The
+table is Markdown on standard error; the last line of standard output is one JSON object.
 """
 
 import argparse
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saes.planning.rates import STORED_CPU
-from saes.planning.run_plan import counted_seconds, counts_of, open_source
-from saes.training import TrainConfig
+_UNIT = 1 if sys.platform == "darwin" else 1024
+_INTERP = (sys.executable, "-m", "interp")
+# About what a run takes to begin. Measured, it would make a seed's configs depend on how busy the machine is.
+_START_SECONDS = 5.0
+_TRIED_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,62 +73,75 @@ def drawn(generator: random.Random, seconds: tuple[float, float]) -> list[str]:
 
 def budget(flags: list[str], seconds: float) -> int:
     """Tokens that take about so long by counted operations at stored rates."""
-    config = config_of([*flags, "--tokens", "1M"])
-    counts = counts_of(config, open_source(config))
-    low, high = config.batch_size, 1 << 25
-    while high - low > 1_000:
-        middle = (low + high) // 2
-        tried = replace(counts, config=config.model_copy(update={"tokens": middle}))
-        total = STORED_CPU.startup_seconds + sum(counted_seconds(tried, STORED_CPU).values())
-        low, high = (middle, high) if total < seconds else (low, middle)
-    return low
+    parts = planned([*flags, "--tokens", str(_TRIED_TOKENS), "--no-calibrate"])["seconds_by"]
+    tried: float = sum(part for name, part in parts.items() if name != "start and exit")
+    batch = int(flags[flags.index("--batch-size") + 1])
+    return max(batch, round(_TRIED_TOKENS * (seconds - _START_SECONDS) / tried))
 
 
-def config_of(flags: list[str]) -> TrainConfig:
-    """The config that the flags mean on the command line."""
-    names = {"architecture": "sae.architecture", "d-sae": "sae.d_sae", "k": "sae.k"}
-    pairs = zip(flags[::2], flags[1::2], strict=True)
-    given = {names.get(name[2:], name[2:].replace("-", "_")): value for name, value in pairs}
-    return TrainConfig.load(None, {"device": "cpu", **given})
+def planned(flags: list[str]) -> dict[str, Any]:
+    """What `interp plan` says."""
+    command = [*_INTERP, "plan", *flags, "--device", "cpu", "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return result
 
 
 def measure(flags: list[str]) -> Compared:
     """Plan, then run."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        flags = [*flags, "--device", "cpu", "--out", str(run)]
-        told = subprocess.run(
-            [sys.executable, "-m", "interp", "plan", *flags, "--json"], check=True, capture_output=True, text=True
-        )
-        planned = json.loads(told.stdout)
+        told = planned([*flags, "--out", str(run)])
         begun = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "interp", "train", *flags], stdout=subprocess.DEVNULL)
+        command = [*_INTERP, "train", *flags, "--device", "cpu", "--out", str(run)]
+        with (Path(folder) / "log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
         if status:
-            raise SystemExit(f"training with {flags} failed with status {status}")
+            told_by_run = Path(log.name).read_text()
+            raise SystemExit(f"training with {flags} failed with status {status}:\n{told_by_run}")
         disk = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     return Compared(
         config=dict(zip(flags[::2], flags[1::2], strict=True)),
-        planned={"seconds": planned["seconds"], "memory": planned["memory_bytes"], "disk": planned["disk_bytes"]},
-        planned_parts=planned["seconds_by"],
+        planned={"seconds": told["seconds"], "memory": told["memory_bytes"], "disk": told["disk_bytes"]},
+        planned_parts=told["seconds_by"],
         measured={"seconds": seconds, "memory": usage.ru_maxrss * _UNIT, "disk": disk},
     )
 
 
-_UNIT = 1 if sys.platform == "darwin" else 1024
+# Quantity -> its unit, what that is in seconds or bytes, decimals.
+_SHOWN = {"seconds": ("s", 1, 1), "memory": ("MB", 10**6, 0), "disk": ("MB", 10**6, 1)}
+
+
+def head() -> str:
+    """The first two lines of the table."""
+    names = ["model", "config", *(f"{what}: planned, measured, ratio" for what in ("time", "peak memory", "disk"))]
+    return f"| {' | '.join(names)} |\n|---|---|--:|--:|--:|"
 
 
 def line(one: Compared) -> str:
     """A row of the table."""
     config = one.config
-    name = " ".join(config[f"--{key}"] for key in ("architecture", "d-sae", "k", "batch-size", "hook"))
+    name = " ".join(config[f"--{key}"] for key in ("architecture", "d-sae", "k", "batch-size", "hook", "tokens"))
     cells = [
-        f"{one.planned['seconds']:6.1f} s {one.measured['seconds']:6.1f} s {one.ratio('seconds'):5.2f}",
-        f"{one.planned['memory'] / 1e6:6.0f} MB {one.measured['memory'] / 1e6:6.0f} MB {one.ratio('memory'):5.2f}",
-        f"{one.planned['disk'] / 1e6:6.1f} MB {one.measured['disk'] / 1e6:6.1f} MB {one.ratio('disk'):5.2f}",
+        f"{one.planned[what] / size:,.{digits}f} {unit}, {one.measured[what] / size:,.{digits}f} {unit}, "
+        f"{one.ratio(what):.2f}"
+        for what, (unit, size, digits) in _SHOWN.items()
     ]
-    return f"{Path(config['--model']).name:12} {name:55} | " + " | ".join(cells)
+    return f"| {' | '.join((Path(config['--model']).name, name, *cells))} |"
+
+
+def summary_of(rows: list[Compared]) -> dict[str, Any]:
+    """How far the plans were off."""
+    errors = {what: [abs(row.ratio(what) - 1) for row in rows] for what in _SHOWN}
+    return {
+        what: {
+            "within_30_percent": sum(error <= 0.3 for error in found),
+            "median_error": statistics.median(found),
+            "worst_error": max(found),
+        }
+        for what, found in errors.items()
+    }
 
 
 def main() -> None:
@@ -134,17 +152,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs=2, default=(15.0, 40.0))
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
-    print("each: planned, measured, planned / measured; for time, peak memory, disk", file=sys.stderr)
-    rows = []
-    for flags in [drawn(generator, tuple(arguments.seconds)) for _ in range(arguments.n)]:
+    rows: list[Compared] = []
+    configs = [drawn(generator, tuple(arguments.seconds)) for _ in range(arguments.n)]
+    print(head(), file=sys.stderr, flush=True)
+    for flags in configs:
         rows.append(measure(flags))
         print(line(rows[-1]), file=sys.stderr, flush=True)
-    summary = {}
-    for what in ("seconds", "memory", "disk"):
-        errors = [abs(row.ratio(what) - 1) for row in rows]
-        summary[what] = {"within_30_percent": sum(e <= 0.3 for e in errors), "median_error": statistics.median(errors)}
-        summary[what]["worst_error"] = max(errors)
-    print(json.dumps({"seed": arguments.seed, "summary": summary, "rows": [asdict(row) for row in rows]}))
+    floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+    result = {"seed": arguments.seed, "summary": summary_of(rows), "own_peak_bytes": floor}
+    print(json.dumps({**result, "rows": [asdict(row) for row in rows]}))
 
 
 if __name__ == "__main__":

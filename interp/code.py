@@ -78,12 +78,15 @@ class Code:
         out = self.values.new_zeros(self.n_rows, self.d_sae)
         return out.index_put((self.rows(), self.features.long()), self.values)
 
+    def keep(self, chosen: Bool[Tensor, " n"]) -> "Code":
+        """The same code with the chosen entries alone."""
+        counts = torch.zeros(self.n_rows, dtype=torch.int64, device=chosen.device)
+        counts.index_add_(0, self.rows(), chosen.long())
+        return replace(self, values=self.values[chosen], features=self.features[chosen], row_offsets=offsets_of(counts))
+
     def active(self) -> "Code":
         """The same code without entries whose value is zero."""
-        keep = self.values > 0
-        counts = torch.zeros(self.n_rows, dtype=torch.int64, device=keep.device)
-        counts.index_add_(0, self.rows(), keep.long())
-        return replace(self, values=self.values[keep], features=self.features[keep], row_offsets=offsets_of(counts))
+        return self.keep(self.values > 0)
 
     def l0(self) -> float:
         """Mean number of active features per token."""

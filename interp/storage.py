@@ -151,24 +151,46 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when the block ended well; it replaces an older one.
+def new_folder(path: Path, *, within: Path | None = None) -> Iterator[Path]:
+    """A folder that appears under its name only when the block ended well; it then replaces an older one.
+
+    It grows beside its place, or `within` a folder of the same disk that its owner clears after a kill.
 
     Raises: StorageError if it cannot be written; nothing is then left behind.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = (within or path.parent) / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    restore_folder(path)
     with told(path):
         temporary.mkdir(parents=True)
     try:
         yield temporary
         with told(path):
             _sync_folder(temporary)
-            if path.exists():
-                shutil.rmtree(path)
+            # Two renames: the older folder is whole on disk, here or aside, until the new one stands in its place.
+            if path.is_dir():
+                path.replace(_aside(path))
             temporary.replace(path)
             _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        restore_folder(path)
+
+
+def restore_folder(path: Path) -> None:
+    """Put back the older folder that a kill left aside while `new_folder` replaced it; remove it if that was done.
+
+    Raises: StorageError if it cannot be put back.
+    """
+    aside = _aside(path)
+    with told(path):
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        elif aside.exists():
+            aside.replace(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.code import ActivationBatch, Code, offsets_of
+from interp.code import ActivationBatch, Code
 from interp.errors import ConfigError, ShapeError
 from interp.loop import StepReport
 from saes.config import SAEConfig
@@ -141,14 +141,18 @@ class SAE(nn.Module, ABC):
 
         Raises: ShapeError if x has another width than the dictionary.
         """
+        self.check_input(x)
+        return torch.addcmul(-self.b_dec.detach(), x.to(self.W_enc), self.input_scale)
+
+    def check_input(self, x: Float[Tensor, "..."]) -> None:
+        """Raises: ShapeError if x has another width than the dictionary."""
         if x.ndim != 2 or x.shape[1] != self.d_in:
             raise ShapeError(f"got shape {tuple(x.shape)}; expected (tokens, {self.d_in}); check the hook")
-        return torch.addcmul(-self.b_dec.detach(), x.to(self.W_enc), self.input_scale)
 
     def decode(self, code: Code, *, prefix: int | None = None) -> Float[Tensor, "b d"]:
         """Reconstruction, by the first `prefix` features only if given."""
         if prefix is not None:
-            code = _first_features(code, prefix)
+            code = code.keep(code.features < prefix)
         return sparse_decode(code.values, self.weights().decoder, self.b_dec / self.input_scale, Pattern.of(code))
 
     def directions(self, features: Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
@@ -267,9 +271,3 @@ class SAE(nn.Module, ABC):
     def _selected(self, centred: Tensor, w: Weights, select: Callable[[Preactivations], Selection]) -> Selection:
         dtype = torch.bfloat16 if self.config.encoder_dtype == "bfloat16" else centred.dtype
         return select(Preactivations(centred, w.encoder, w.bias, dtype))
-
-
-def _first_features(code: Code, prefix: int) -> Code:
-    keep = code.features < prefix
-    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
-    return Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae)

@@ -53,9 +53,7 @@ def check_features(features: tuple[int, ...], d_sae: int) -> Tensor:
 
 
 def _without(code: Code, features: Tensor) -> Code:
-    keep = ~torch.isin(code.features, features)
-    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
-    return replace(code, values=code.values[keep], features=code.features[keep], row_offsets=offsets_of(counts))
+    return code.keep(~torch.isin(code.features, features))
 
 
 def _with(code: Code, features: Tensor, values: Tensor) -> Code:

@@ -40,8 +40,11 @@ def encode_file(
 ) -> EncodedFile:
     """Encode texts into a Parquet file, which is there whole or not at all, with progress on standard error.
 
-    Raises: ConfigError if the file is there already, unless `overwrite`; DataError if no text holds a usable token.
+    Raises: ConfigError if the file is there already, unless `overwrite`, or is one of the texts; DataError if no text
+    holds a usable token.
     """
+    if is_there(out) and _is_text(out, texts):
+        raise ConfigError(f"{out}: is among the texts, which are not written over; give another --out")
     if is_there(out) and not (overwrite and out.is_file()):
         raise ConfigError(f"{out}: is there already; give another --out, or --overwrite to replace a file")
     make_folder(out.parent)
@@ -51,6 +54,12 @@ def encode_file(
         if counted["n_tokens"] == 0:
             raise DataError(f"{texts.name}: no usable token; give text, or an SAE with another mask policy")
     return EncodedFile(out, **counted, n_bytes=out.stat().st_size)
+
+
+def _is_text(out: Path, texts: Texts) -> bool:
+    """Whether a file is the one that the texts come from, or stands in their folder."""
+    source = Path(texts.name)
+    return is_there(source) and out.resolve().is_relative_to(source.resolve())
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from interp.datasets import Split
+from interp.datasets import Split, TokenStream
+from interp.errors import InterpError
+from interp.overlap import not_measured
 from interp.recording import ProgressLines
 from interp.runs import RunFolder
 from interp.storage import read_json, write_json
@@ -26,12 +29,34 @@ def evaluate_run(
     Raises: ArtifactError if the run cannot be opened; DataError if the split holds no usable token.
     """
     parts = open_run(path, model_name=model_name, device=device)
+    return write_evaluation(parts, n_tokens=n_tokens, dataset=dataset, split=split, seed=seed)
+
+
+def write_evaluation(
+    parts: RunParts, *, n_tokens: int, dataset: str | None = None, split: Split = "heldout", seed: int = 0
+) -> Evaluation:
+    """Evaluate an opened run and write evaluation.json into its folder, the overlap with its training text included.
+
+    Raises: DataError if the split holds no usable token.
+    """
     result = evaluate_parts(parts, n_tokens=n_tokens, dataset=dataset, split=split, seed=seed)
     result = _with_known_arms(parts.run, result)
-    overlap = parts.stream("train").overlap(parts.stream(split, dataset=dataset))
-    result = replace(result, data={**result.data, **overlap})
+    # First without the overlap, which takes reading the training text: what is measured shall not be lost to that.
+    write_json(parts.run.evaluation_path, result.to_json())
+    result = replace(result, data={**result.data, **_overlap(parts, parts.stream(split, dataset=dataset))})
     write_json(parts.run.evaluation_path, result.to_json())
     return result
+
+
+def _overlap(parts: RunParts, evaluated: TokenStream) -> dict[str, Any]:
+    """How much of the text stands in the training text, or why that is not known."""
+    if "imported_from" in parts.run.manifest().results:
+        # The run's data set is what the SAE is looked at on, not what it was trained on.
+        return {}
+    try:
+        return parts.stream("train").overlap(evaluated)
+    except InterpError as error:
+        return not_measured(str(error))
 
 
 def _with_known_arms(run: RunFolder, result: Evaluation) -> Evaluation:
@@ -39,8 +64,10 @@ def _with_known_arms(run: RunFolder, result: Evaluation) -> Evaluation:
     if not run.evaluation_path.exists():
         return result
     before = Evaluation.from_json(read_json(run.evaluation_path))
-    known = {key: value for key, value in before.data.items() if key != "overlap_with_training"}
-    same = (before.n_tokens, known, before.seed) == (result.n_tokens, result.data, result.seed)
+    # Facts that the earlier evaluation did not record yet do not count.
+    then = {key: value for key, value in before.data.items() if key != "overlap_with_training"}
+    now = {key: result.data.get(key) for key in then}
+    same = (before.n_tokens, then, before.seed) == (result.n_tokens, now, result.seed)
     return replace(result, null_arms=before.null_arms) if same else result
 
 

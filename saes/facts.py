@@ -13,7 +13,8 @@ from saes.token_sample import TokenSource
 class SAEFacts:
     """Where a saved SAE comes from; `model` and `data` are what its run's manifest records of them.
 
-    Entries that are absent (an SAE from elsewhere) are not enforced.
+    Entries that are absent (an SAE from elsewhere) are not enforced. `module` is the part of a block that an SAE from
+    elsewhere names as the one whose output it was trained on.
     """
 
     hook: str
@@ -24,6 +25,7 @@ class SAEFacts:
     seed: int | None = None
     training_tokens: int | None = None
     frozen_decoder: bool = False
+    module: str | None = None
 
     @property
     def model_hash(self) -> str | None:
@@ -73,5 +75,9 @@ def data_difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[st
     for name in ("mask_policy", "prepend_bos", "context_size", "rows"):
         if then.get(name) is not None and then[name] != now.get(name):
             return name, then[name], now.get(name)
+    # Plain text has none, and may be looked at with any SAE.
+    wrote, writes = then.get("chat_template"), now.get("chat_template")
+    if wrote and writes and wrote != writes:
+        return "chat_template", wrote, writes
     was, is_now = ((facts.get("split") or {}).get("heldout_share") for facts in (then, now))
     return None if was is None or was == is_now else ("heldout_share", was, is_now)

@@ -3,7 +3,8 @@
 Axes: f features.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,21 @@ FEATURES_FILE, WINDOWS_FILE = "features.parquet", "windows.parquet"
 EXPORTED_FEATURES = 256
 
 
-def export_parquet(statistics: FeatureStatistics, folder: Path) -> list[Path]:
+def export_parquet(
+    statistics: FeatureStatistics, folder: Path, *, provenance: Mapping[str, Any] | None = None
+) -> list[Path]:
     """Write features.parquet (a row per feature) and windows.parquet (a row per window), a few features at a time.
+
+    `provenance` (model, SAE, data, settings: `FeatureStore.provenance`) goes into both, as JSON.
 
     Raises: StorageError if they cannot be written.
     """
     make_folder(folder)
-    return [_features(statistics, folder / FEATURES_FILE), _windows(statistics, folder / WINDOWS_FILE)]
+    facts = {"provenance": json.dumps(dict(provenance or {}), ensure_ascii=False)}
+    return [_features(statistics, folder / FEATURES_FILE, facts), _windows(statistics, folder / WINDOWS_FILE, facts)]
 
 
-def _features(statistics: FeatureStatistics, path: Path) -> Path:
+def _features(statistics: FeatureStatistics, path: Path, facts: dict[str, str]) -> Path:
     import pyarrow
     from pyarrow import parquet
 
@@ -39,13 +45,13 @@ def _features(statistics: FeatureStatistics, path: Path) -> Path:
         if name != "bin_edges" and value.size:
             columns[name] = _array(value)
     edges = ",".join(f"{edge:.9g}" for edge in statistics.bin_edges)
-    facts = {"n_tokens": str(statistics.n_tokens), "bin_edges": edges}
+    facts = facts | {"n_tokens": str(statistics.n_tokens), "bin_edges": edges}
     with _whole(path) as temporary:
         parquet.write_table(pyarrow.table(columns).replace_schema_metadata(facts), temporary)
     return path
 
 
-def _windows(statistics: FeatureStatistics, path: Path) -> Path:
+def _windows(statistics: FeatureStatistics, path: Path, facts: dict[str, str]) -> Path:
     import pyarrow
     from pyarrow import parquet
 
@@ -53,9 +59,10 @@ def _windows(statistics: FeatureStatistics, path: Path) -> Path:
         parts = [_rows(kind, getattr(statistics, kind), features) for kind in KINDS]
         return pyarrow.concat_tables([pyarrow.table(part) for part in parts])
 
-    with _whole(path) as temporary, parquet.ParquetWriter(temporary, batch(slice(0, 0)).schema) as writer:
+    schema = batch(slice(0, 0)).schema.with_metadata(facts)
+    with _whole(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for first in range(0, statistics.d_sae, EXPORTED_FEATURES):
-            writer.write_table(batch(slice(first, first + EXPORTED_FEATURES)))
+            writer.write_table(batch(slice(first, first + EXPORTED_FEATURES)).cast(schema))
     return path
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from interp.errors import StorageError
+from interp.errors import ArtifactError, StorageError
 from interp.storage import told
+from saes.feature_files import read_head
 from saes.feature_statistics import FeatureStatistics
 
 INDEX_FILE = "features.sqlite"
+LabelRow = tuple[int, str, str, str]
+"""Feature, label, note, time."""
 SEARCHED_WINDOWS = 3
 """Strongest windows of each feature whose text can be searched."""
 COLUMNS = {
@@ -51,20 +54,18 @@ CREATE TABLE labels (feature INTEGER PRIMARY KEY, label TEXT NOT NULL, note TEXT
 def write_index(
     folder: Path,
     statistics: FeatureStatistics,
-    shown: Int[np.ndarray, "f E w"],
+    shown: Iterable[Int[np.ndarray, "E w"]],
     token_texts: Sequence[str],
     *,
-    labels_from: Path | None = None,
+    labels: Sequence[LabelRow] = (),
 ) -> None:
-    """Write features.sqlite into a features folder; labels of an older one are taken over.
+    """Write features.sqlite into a features folder.
 
-    `shown` are the tokens of the windows whose text can be searched: read from `statistics` they would bring the whole
-    file of windows into memory.
+    `shown` are, feature by feature, the tokens of the windows whose text can be searched.
 
     Raises: StorageError if it cannot be written.
     """
     path, temporary = folder / INDEX_FILE, folder / f".{INDEX_FILE}.tmp"
-    labels = read_labels(labels_from) if labels_from is not None and labels_from.exists() else []
     with told(path):
         temporary.unlink(missing_ok=True)
         try:
@@ -75,15 +76,48 @@ def write_index(
                 index.executemany("INSERT INTO labels VALUES (?, ?, ?, ?)", labels)
             temporary.replace(path)
         except sqlite3.OperationalError as error:
-            raise StorageError(f"{path}: cannot be written ({error}); free some space") from None
+            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            remedy = "free some space" if full else "check the folder, and whether another program has the file open"
+            raise StorageError(f"{path}: cannot be written ({error}); {remedy}") from None
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def read_labels(path: Path) -> list[tuple[int, str, str, str]]:
-    """Rows of the labels table: feature, label, note, time."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as index:
-        return index.execute("SELECT feature, label, note, updated_utc FROM labels ORDER BY feature").fetchall()
+def labels_to_keep(folder: Path, sae: Mapping[str, Any]) -> list[LabelRow]:
+    """Labels in a features folder that is to be replaced by a pass over `sae` (its entry in the provenance).
+
+    Raises: ArtifactError if they cannot be read, or name features of another SAE.
+    """
+    path = folder / INDEX_FILE
+    labels = read_labels(path) if path.exists() else []
+    if labels and (then := _sae_of(folder)) != sae["content_hash"]:
+        raise ArtifactError(
+            f"{folder}: holds {len(labels)} labels of another SAE ({then[:12] or 'unknown'} then, "
+            f"{sae['content_hash'][:12]} now); move the folder away to keep them, or remove it"
+        )
+    return labels
+
+
+def _sae_of(folder: Path) -> str:
+    """Hash of the SAE that a features folder is about; empty where the folder cannot tell."""
+    try:
+        return str(read_head(folder)["provenance"]["sae"]["content_hash"])
+    except (ArtifactError, KeyError):
+        return ""
+
+
+def read_labels(path: Path) -> list[LabelRow]:
+    """Rows of the labels table.
+
+    Raises: ArtifactError if the index is damaged.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as index:
+            return index.execute("SELECT feature, label, note, updated_utc FROM labels ORDER BY feature").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise ArtifactError(
+            f"{path}: labels cannot be read ({error}); mend the file, or move it away and collect again without them"
+        ) from None
 
 
 def _fill(index: sqlite3.Connection, statistics: FeatureStatistics) -> None:
@@ -124,7 +158,7 @@ def _tokens(s: FeatureStatistics) -> Iterator[tuple[int, str, int, float]]:
             yield from ((token, kind, feature, x) for token, x in zip(ids, numbers, strict=True) if token >= 0)
 
 
-def _shown(windows_of: Int[np.ndarray, "f E w"], texts: Sequence[str]) -> Iterator[tuple[int, str]]:
+def _shown(windows_of: Iterable[Int[np.ndarray, "E w"]], texts: Sequence[str]) -> Iterator[tuple[int, str]]:
     for feature, windows in enumerate(windows_of):
         pieces = ["".join(texts[token] for token in window if 0 <= token < len(texts)) for window in windows.tolist()]
         # Half characters cannot be stored; they cannot be searched for either.

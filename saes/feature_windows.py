@@ -3,7 +3,7 @@
 Axes: f features, E windows per feature, w window length.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,15 @@ def empty_records(n_features: int, n_windows: int, width: int) -> Records:
     for name in ("document", "position", "tokens"):
         records[name] = -1
     return records
+
+
+def iter_strongest(path: Path, layout: Mapping[str, int], d_sae: int, n: int) -> Iterator[Int[np.ndarray, "n w"]]:
+    """Tokens of each feature's n strongest windows, read one feature at a time: a mapped file would come in whole."""
+    dtype, total = record_type(layout["width"]), sum(layout[kind] for kind in KINDS)
+    with path.open("rb") as file:
+        for feature in range(d_sae):
+            file.seek(feature * total * dtype.itemsize)
+            yield np.fromfile(file, dtype, min(n, layout["top"]))["tokens"]
 
 
 def map_windows(path: Path, d_sae: int, layout: Mapping[str, int]) -> dict[str, Windows]:

@@ -1,16 +1,15 @@
 """Everything about every feature of a dictionary, from one pass of the model over a corpus.
 
-Memory holds one block of features and about 25 bytes a token, whatever the number of features; the disk holds,
-until the pass is done, 12 bytes a firing.
+Memory holds the decoder, one block of features with its windows, about 25 bytes a token, about 2.5 KB a feature for
+what is kept of it (windows apart), and 4 bytes for each feature in each shard of 65,536 tokens. The disk holds, until
+the pass is done, 12 bytes a firing.
 """
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +17,20 @@ from jaxtyping import Int
 
 from interp.activations.harvest import harvest_batch
 from interp.models import Model
-from interp.storage import new_folder, told
+from interp.storage import new_folder, restore_folder, told
 from saes.base import SAE
 from saes.facts import SAEFacts, check_same_origin
 from saes.feature_export import export_parquet
 from saes.feature_files import WINDOWS_FILE, load_features, save_features, write_head
-from saes.feature_index import INDEX_FILE, SEARCHED_WINDOWS, write_index
+from saes.feature_index import SEARCHED_WINDOWS, labels_to_keep, write_index
 from saes.feature_pass.describe import Corpus, describe
+from saes.feature_pass.pass_facts import pass_facts
 from saes.feature_pass.settings import FeatureSettings
 from saes.feature_pass.shards import Piece, ShardBuilder, on_cpu
 from saes.feature_pass.spill import Spill
 from saes.feature_statistics import FeatureStatistics
 from saes.feature_store import FeatureStore
-from saes.feature_windows import Records, Windows
+from saes.feature_windows import Records, Windows, iter_strongest
 from saes.logit_effects import logit_effects
 from saes.token_sample import TokenSource, iter_sample
 
@@ -85,33 +85,37 @@ def write_features(
     """One pass over about settings.n_tokens kept tokens of `source`, written to `folder`.
 
     What is not finished stands in `<folder>.partial`; the next call with the same model, SAE, text and settings goes on
-    from there and writes the same bytes as an unbroken pass. `token_texts` make the shown text searchable.
+    from there and writes the same bytes as an unbroken pass. `token_texts` make the shown text searchable. An older
+    pass over the same SAE is replaced, its labels are kept.
 
-    Raises: ArtifactError if `facts` name another model or mask policy, unless `allow_mismatch`; UnknownHookError if the
-    model lacks the SAE's hook; DataError if the source holds no usable token; StorageError if the disk is full.
+    Raises: ArtifactError if `facts` name another model or mask policy, unless `allow_mismatch`, or if the folder holds
+    labels of another SAE; UnknownHookError if the model lacks the SAE's hook; DataError if the source holds no usable
+    token; StorageError if the disk is full.
     """
     if facts is not None and not allow_mismatch:
         check_same_origin(facts, model, source)
     tell = on_progress or (lambda _what, _done, _total: None)
     provenance = pass_facts(model, sae, source, settings)
+    restore_folder(folder)
+    # Better told now than at the end of the pass.
+    labels_to_keep(folder, provenance["sae"])
     spill = Spill(folder.with_name(f"{folder.name}.partial"), provenance)
     spill_codes(model, sae, source, spill, settings, tell)
     directions = sae.directions(torch.arange(sae.d_sae, device=model.device)).detach()
     corpus = Corpus.of(spill, model.d_vocab, directions, levels_of(sae.d_sae, sae.config.prefix_widths()))
     effects = logit_effects(model, sae.hooks_out[0], directions)
-    shown: list[np.ndarray] = []
-    with new_folder(folder) as temporary:
+    with new_folder(folder, within=spill.folder) as temporary:
         with told(folder), (temporary / WINDOWS_FILE).open("wb") as file:
 
             def write(records: Records) -> None:
                 file.write(records.tobytes())
-                shown.append(records["tokens"][:, : min(SEARCHED_WINDOWS, settings.n_top)].copy())
 
             columns = describe(corpus, settings, write, lambda done: tell("statistics", done, sae.d_sae))
         logits = {name: getattr(effects, name).numpy() for name in type(effects).__slots__}
         write_head(temporary, columns | logits, settings.layout(), provenance)
-        searched, old = np.concatenate(shown), folder / INDEX_FILE
-        write_index(temporary, load_features(temporary), searched, token_texts, labels_from=old)
+        shown = iter_strongest(temporary / WINDOWS_FILE, settings.layout(), sae.d_sae, SEARCHED_WINDOWS)
+        labels = labels_to_keep(folder, provenance["sae"])
+        write_index(temporary, load_features(temporary), shown, token_texts, labels=labels)
     shutil.rmtree(spill.folder)
     return load_features(folder)
 
@@ -142,16 +146,3 @@ def levels_of(d_sae: int, prefixes: Sequence[int]) -> Int[np.ndarray, " f"]:
     """Group of each feature: 1 within the first prefix, 2 in what the second adds; 1 for all without prefixes."""
     inner = np.array([width for width in prefixes if width < d_sae], dtype=np.int64)
     return np.searchsorted(inner, np.arange(d_sae), side="right") + 1
-
-
-def pass_facts(model: Model, sae: SAE, source: TokenSource, settings: FeatureSettings) -> dict[str, Any]:
-    """What determines the outcome of a pass: a partial one of other facts is not gone on with."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(sae.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return {
-        "model": {"name": model.name, "content_hash": model.content_hash},
-        "sae": {"hook": sae.hooks_in[0], "d_sae": sae.d_sae, "content_hash": digest.hexdigest()},
-        "data": source.facts,
-        "settings": settings.model_dump(),
-    }

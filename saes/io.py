@@ -64,7 +64,7 @@ def load(
 
     `load("runs/x/sae")`, `load("google/gemma-scope-2b-pt-res", "layer_12/width_16k/average_l0_82")`. With
     HF_HUB_OFFLINE set, the hub's cache alone is read. `hook` and `activation_scale` (activations were multiplied by it
-    in training) are for files that do not say.
+    in training) are for files that do not say. What only the model can tell is left to `open_sae` and `splice`.
 
     Raises: ArtifactError, in one line, for anything missing, damaged, contradictory or not supported.
     """

@@ -2,11 +2,9 @@
 
 from typing import Any, final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.code import Code, offsets_of
 from saes.base import SAE
 from saes.config import SAEConfig
 from saes.ops.encode import Preactivations
@@ -34,6 +32,4 @@ class JumpReLUSAE(SAE):
 def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"]) -> Selection:
     """All positive pre-activations strictly above their feature's threshold."""
     code = select_above(pre, threshold.min()).code
-    keep = code.values > threshold[code.features]
-    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
-    return Selection(Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae), 0)
+    return Selection(code.keep(code.values > threshold[code.features]), 0)

@@ -19,6 +19,7 @@ from interp.hooks import edit as edit_hooks
 from interp.models import Model
 from saes.base import SAE
 from saes.facts import SAEFacts, check_same_model, check_width
+from saes.model_fit import fitted
 
 EditCode = Callable[[Code], Code]
 """Takes the code of the tokens that a forward pass replaces, row after row, and returns what is decoded instead."""
@@ -59,7 +60,7 @@ def splice(
     Raises: ArtifactError if an SAE belongs to another model or mask policy, unless `allow_mismatch`; ConfigError for
     SAEs that cannot be spliced together or a prefix out of range; UnknownHookError if the model lacks a hook.
     """
-    parts = [_part(one) for one in _several(sae)]
+    parts = [_part(one, model) for one in _several(sae)]
     changes = _changes([part for part, _ in parts], edit)
     tokens = _PassTokens()
     edits = {}
@@ -91,10 +92,10 @@ def _several(sae: Spliceable | Sequence[Spliceable]) -> list[Spliceable]:
     return list(sae)
 
 
-def _part(one: Spliceable) -> tuple[SAE, SAEFacts | None]:
+def _part(one: Spliceable, model: Model) -> tuple[SAE, SAEFacts | None]:
     if isinstance(one, SAE):
         return one, None
-    return one if isinstance(one, tuple) else (one.sae, one.facts)
+    return fitted(*one, model) if isinstance(one, tuple) else (one.sae, one.facts)
 
 
 def _changes(saes: Sequence[SAE], edit: EditCode | Mapping[str, EditCode] | None) -> Mapping[str, EditCode]:

@@ -1,5 +1,6 @@
 """`interp train`: from a config to a run folder with a trained SAE. Composes the parts; holds no mathematics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,8 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
             return run
     elif resume_from is not None:
         raise ArtifactError(f"{config.out}: holds no run to resume from {resume_from}; check --out")
+    else:
+        run.check_free()
     origin = _origin(config)
     batches = ShuffledActivations(
         origin.source, batch_size=config.batch_size, block_tokens=config.shuffle.block_tokens, seed=config.seed
@@ -186,10 +189,20 @@ def check_same_recipe(config: TrainConfig, store: RunManifest) -> None:
     for name, (was, is_now) in named.items():
         if was != is_now:
             raise ConfigError(f"{name}: got {is_now}; the activations were collected from {was}; give --{name} {was}")
-    difference = data_difference(store.data, now)
+    difference = data_difference(store.data, now) or _documents_difference(store.data, data)
     if difference is not None:
         name, was, is_now = difference
         raise ConfigError(f"data: got {name} {is_now}; the activations were collected with {was}; give the same")
+
+
+def _documents_difference(then: Mapping[str, Any], data: DataConfig) -> tuple[str, Any, Any] | None:
+    """What differs in which documents are read, as (name, then, now)."""
+    by = (then.get("deduplicate") or {}).get("by", "no")
+    if by != data.deduplicate:
+        return "deduplicate", by, data.deduplicate
+    # Stores that are older than the record of it are taken as they are.
+    field = then.get("text_field", data.text_field)
+    return None if field == data.text_field else ("text_field", field, data.text_field)
 
 
 def _new_sae(config: TrainConfig, origin: _Origin, batches: ShuffledActivations, *, fresh: bool) -> SAE:

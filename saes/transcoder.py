@@ -3,13 +3,14 @@
 Axes: b tokens, d width of the input, o width of the output, f features.
 """
 
+import copy
 from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.code import Code, offsets_of
+from interp.code import Code
 from saes.anchored_code import AnchoredCode, anchored
 from saes.config import SAEConfig
 from saes.inference_only import InferenceOnlySAE
@@ -39,7 +40,11 @@ class Transcoder(InferenceOnlySAE):
         self.threshold = self.b_enc.new_zeros(config.d_sae, requires_grad=False)
 
     def centred(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """The input as it is."""
+        """The input as it is.
+
+        Raises: ShapeError if x has another width than the encoder.
+        """
+        self.check_input(x)
         return x.to(self.W_enc)
 
     def encode(self, x: Float[Tensor, "b d"]) -> Code:
@@ -55,7 +60,7 @@ class Transcoder(InferenceOnlySAE):
         return AnchoredCode(values, code.features, code.row_offsets, self.d_sae, one, x @ self.W_skip.t())
 
     def decode(self, code: Code, *, prefix: int | None = None) -> Float[Tensor, "b o"]:
-        part = code if prefix is None else _first_features(code, prefix)
+        part = code if prefix is None else code.keep(code.features < prefix)
         decoded = sparse_decode(part.values, self.W_dec, self.b_dec, Pattern.of(part))
         return decoded if self.W_skip is None else anchored(decoded, code)
 
@@ -63,13 +68,17 @@ class Transcoder(InferenceOnlySAE):
         """Decoder rows: what a unit of each feature adds to the output."""
         return self.W_dec[features]
 
+    def reading(self, hook: str, *, gain: Float[Tensor, " d"]) -> "Transcoder":
+        """The same function of what stands at another hook, which is `gain` times what this one reads."""
+        other = copy.deepcopy(self)
+        other._hooks_in = (hook,)
+        with torch.no_grad():
+            other.W_enc.div_(gain)
+            if other.W_skip is not None:
+                other.W_skip.div_(gain)
+        return other
+
     def select_at_inference(self, pre: Preactivations) -> Selection:
         if self.config.architecture == "topk":
             return select_per_token(pre, self.config.k)
         return select_above_each(pre, self.threshold)
-
-
-def _first_features(code: Code, prefix: int) -> Code:
-    keep = code.features < prefix
-    counts = torch.bincount(code.rows()[keep], minlength=code.n_rows)
-    return Code(code.values[keep], code.features[keep], offsets_of(counts), code.d_sae)

@@ -23,6 +23,18 @@ _COMMANDS = {
     "study": ("interp.cli.study", "Repeat a published result and print ours beside it."),
 }
 
+_RESUMED = "; what was checkpointed is kept, go on with --resume"
+_REPEATED = "; what was finished is kept, the same command goes on"
+# Command -> what to do after an interruption. Of the others nothing is kept.
+_GO_ON = {
+    ("train",): _RESUMED,
+    ("collect",): _RESUMED,
+    ("pretrain",): _RESUMED,
+    ("features",): _REPEATED,
+    ("study", "null-arms"): _REPEATED,
+    ("study", "feature-sample"): _REPEATED,
+}
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -66,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return _say(error.format_message())
     except (KeyboardInterrupt, click.Abort):
-        print("interp: interrupted; what was checkpointed is kept, go on with --resume", file=sys.stderr)
+        words = tuple(sys.argv[1:] if arguments is None else arguments)
+        go_on = next((text for name, text in _GO_ON.items() if words[: len(name)] == name), "")
+        print(f"interp: interrupted{go_on}", file=sys.stderr)
         return 130
 
 

@@ -2,10 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from interp.cli.output import json_option, print_facts
+from interp.cli.sae_options import said_of_the_sae
 from interp.errors import ConfigError
 from interp.texts import STANDARD_INPUT, open_texts
 from saes.encoded_parquet import encode_file
@@ -15,7 +17,7 @@ _EXAMPLES = """\b
 Examples:
   interp encode runs/quickstart --texts stories.txt                  a document per line
   interp encode runs/quickstart/sae --texts books --unit file        a document per .txt file of a folder
-  interp encode runs/quickstart --texts reviews.jsonl --text-field body --features 1,5,9 --out reviews.parquet
+  interp encode runs/quickstart --texts reviews.jsonl --text-field body --features 1,5,9 --out codes.parquet
   grep -i dragon stories.txt | interp encode runs/quickstart --texts - --out dragons.parquet --json
 """
 
@@ -25,7 +27,9 @@ Examples:
 @click.option(
     "--texts", "texts_name", required=True, metavar="FILE", help="Text file, folder, or - for standard input."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="File to write; by default <name of the texts>.parquet.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="File to write; by default <name of the texts>.features.parquet."
+)
 @click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
 @click.option("--features", metavar="N,N,…", help="Keep only these features; by default all.")
 @click.option(
@@ -38,6 +42,7 @@ Examples:
 @click.option("--text-field", default="text", show_default=True, help="Field that holds the text (jsonl, parquet).")
 @click.option("--sae-id", metavar="ID", help="Which SAE of a hub repository, or of a folder of many.")
 @click.option("--model", "model_name", help="The SAE's model if it has moved; its content must be the same.")
+@said_of_the_sae
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @json_option
 def command(
@@ -52,6 +57,7 @@ def command(
     model_name: str | None,
     device: str,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Write which features of a trained SAE fire on which token of your own texts, as a sparse Parquet file.
 
@@ -61,10 +67,17 @@ def command(
     """
     wanted = None if features is None else _feature_ids(features)
     texts = open_texts(texts_name, unit=unit, text_field=text_field)  # type: ignore[arg-type]
-    stem = "stdin" if texts_name == STANDARD_INPUT else Path(texts_name).name.split(".")[0]
-    opened = open_sae(sae_source, sae_id, model_name=model_name, device=device)
-    done = encode_file(opened, texts, out or Path(f"{stem}.parquet"), features=wanted, overwrite=overwrite)
+    opened = open_sae(sae_source, sae_id, model_name=model_name, device=device, **said)
+    done = encode_file(opened, texts, out or _default_out(texts_name), features=wanted, overwrite=overwrite)
     print_facts("Encoded", {**asdict(done), "path": str(done.path)}, as_json=as_json)
+
+
+def _default_out(texts_name: str) -> Path:
+    """Named after the texts, and never as they are."""
+    if texts_name == STANDARD_INPUT:
+        return Path("stdin.features.parquet")
+    stem = Path(texts_name).resolve().name.lstrip(".").split(".")[0]
+    return Path(f"{stem or 'texts'}.features.parquet")
 
 
 def _feature_ids(text: str) -> list[int]:

@@ -84,6 +84,9 @@ def shown(result: Evaluation) -> dict[str, str]:
 def _overlap(found: Mapping[str, Any] | None) -> dict[str, str]:
     if found is None:
         return {}
+    reason = found.get("not_measured") or (None if found["n_ngrams"] else f"no run of {found['n']} words in the text")
+    if reason is not None:
+        return {"also in training text": f"not measured: {reason}"}
     share = f"{found['document_share']:.2%} of documents, {found['ngram_share']:.2%} of runs of {found['n']} words"
     return {"also in training text": f"{share} (of {found['n_training_documents']:,} documents)"}
 

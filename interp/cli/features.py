@@ -9,6 +9,7 @@ import numpy as np
 from dashboards.report import describe_features
 from interp.cli.evaluate import COUNT, SEED
 from interp.cli.output import json_option, print_facts
+from saes.feature_files import read_head
 from saes.features import FeatureSettings, FeatureStatistics, export_parquet
 from saes.run_parts import open_run
 
@@ -23,7 +24,7 @@ Examples:
 @click.command("features", epilog=_EXAMPLES)
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--tokens", default="200k", show_default=True, type=COUNT, help="Tokens to look at, about.")
-@click.option("--dataset", help="Other text than the run's own training split; all of it is used.")
+@click.option("--dataset", help="Other text than the run's own training split; not split, read up to --tokens.")
 @click.option(
     "--examples", default=20, show_default=True, type=click.IntRange(1, 1000), help="Strongest contexts per feature."
 )
@@ -60,7 +61,9 @@ def command(
     statistics = describe_features(parts, settings, dataset=dataset)
     facts: dict[str, Any] = {"features": str(parts.run.features), **summary(statistics)}
     if export is not None:
-        facts["parquet"] = [str(path) for path in export_parquet(statistics, parts.run.features)]
+        provenance = read_head(parts.run.features)["provenance"]
+        written = export_parquet(statistics, parts.run.features, provenance=provenance)
+        facts["parquet"] = [str(path) for path in written]
     print_facts(f"Features of {run_folder}", facts, as_json=as_json)
 
 

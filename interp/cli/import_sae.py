@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from interp.cli.output import json_option, print_facts
+from interp.cli.sae_options import said_of_the_sae
 from saes.importing import import_sae
 
 _EXAMPLES = """\b
@@ -22,12 +23,7 @@ Examples:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder to write.")
 @click.option("--dataset", default="embedded", show_default=True, help="Text to look at the SAE on.")
 @click.option("--model", "model_name", help="The model it was trained on, where its files do not say or it has moved.")
-@click.option("--hook", help="Where it was trained, if its files do not say: a name such as blocks.2.hook_resid_post.")
-@click.option(
-    "--activation-scale",
-    type=click.FloatRange(min=0, min_open=True),
-    help="What activations were multiplied by in training, if its files do not say.",
-)
+@said_of_the_sae
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @json_option
 def command(source: str, sae_id: str | None, as_json: bool, **options: Any) -> None:

@@ -34,16 +34,16 @@ def command(config_file: Path | None, no_calibrate: bool, as_json: bool, **flags
     config = TrainConfig.load(config_file, overrides_from(TrainConfig, flags))
     # Until here the process did what a training process does before it loads the model: mostly importing.
     result = plan(config, calibrated=not no_calibrate, startup_seconds=process_seconds())
-    print_facts(f"Plan of {config.out}", result.to_json(), as_json=as_json, shown=shown(result))
+    print_facts(f"Plan of {config.out}", result.to_json(), as_json=as_json, shown=shown(config, result))
 
 
-def shown(result: Plan) -> dict[str, str]:
+def shown(config: TrainConfig, result: Plan) -> dict[str, str]:
     """A plan as a person reads it."""
     parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in result.seconds_by.items())
     memory = "device memory" if result.device.startswith("cuda") else "memory"
-    reread = f"; the model reads {result.n_harvested_tokens:,}" if result.n_harvested_tokens else ""
+    read = "{:,} read from disk" if config.activations is not None else "the model reads {:,}"
     return {
-        "tokens": f"{result.n_tokens:,} in {result.n_steps:,} steps{reread}",
+        "tokens": f"{result.n_tokens:,} in {result.n_steps:,} steps; {read.format(result.n_harvested_tokens)}",
         "parameters": f"{result.n_parameters:,}",
         "time": f"{duration(result.seconds)} ({parts})",
         memory: f"{size(result.memory_bytes)} at its peak, of {size(result.memory_available_bytes)} available"

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 from saes.feature_pass.ragged import largest_in_rows
 from saes.feature_pass.spill import Firings, Rows, Spill
-from saes.feature_pass.text import Text
+from saes.feature_pass.text import Text, mix
 
 MIN_TOGETHER = 5
 """Tokens on which two features must fire together to be called related."""
 PAIRS_PER_TOKEN = 4096
 """Mean number of ordered pairs of firing features per token up to which every token is counted (L0 of about 64).
-Above it every s-th token is, so that time stays in proportion to the text."""
+Above it one token in s is, so that time stays in proportion to the text."""
 ROW_FIRINGS = 1 << 24
 """Firings in memory while pairs are counted."""
 STEP_PAIRS = 1 << 20
@@ -57,18 +57,18 @@ class Together:
 
 
 class Coactivation:
-    """Counts pairs of firing features block by block; exact on the tokens counted, which are every `stride`-th."""
+    """Counts pairs of firing features block by block; exact on the tokens counted, one in `stride`."""
 
     def __init__(self, spill: Spill, text: Text, d_sae: int) -> None:
         self._spill, self._d_sae = spill, d_sae
         self._held = list(spill.iter_rows(ROW_FIRINGS)) if spill.n_firings <= ROW_FIRINGS else None
         pairs = sum(int(np.square(np.diff(offsets)).sum()) for _, offsets, _ in self._groups())
         self._stride = max(1, math.ceil(pairs / (PAIRS_PER_TOKEN * max(text.n_kept, 1))))
-        self.n_tokens = int(text.keep[:: self._stride].sum())
+        self.n_tokens = int(text.keep[counted(np.arange(text.keep.shape[0]), self._stride)].sum())
         self._firings = np.zeros(d_sae, dtype=np.int64)
         for first, offsets, features in self._groups():
-            counted = (first + np.arange(offsets.shape[0] - 1)) % self._stride == 0
-            self._firings += np.bincount(features[np.repeat(counted, np.diff(offsets))], minlength=d_sae)
+            drawn = counted(first + np.arange(offsets.shape[0] - 1), self._stride)
+            self._firings += np.bincount(features[np.repeat(drawn, np.diff(offsets))], minlength=d_sae)
 
     def _groups(self) -> Iterator[Rows]:
         return iter(self._held) if self._held is not None else self._spill.iter_rows(ROW_FIRINGS)
@@ -76,14 +76,20 @@ class Coactivation:
     def block(self, firings: Firings) -> Together:
         """Counts of a block of features."""
         counts = np.zeros((firings.n_features, self._d_sae), np.int32)
-        counted = firings.places % self._stride == 0
-        rows, places = firings.rows()[counted], firings.places[counted]
+        drawn = counted(firings.places, self._stride)
+        rows, places = firings.rows()[drawn], firings.places[drawn]
         for first, offsets, features in self._groups():
             ones = np.ones(features.shape[0], np.int8)
             tokens = sparse.csr_array((ones, features, offsets), shape=(offsets.shape[0] - 1, self._d_sae))
             here = (places >= first) & (places < first + tokens.shape[0])
             _add_pairs(counts, tokens, rows[here], places[here] - first)
         return Together(counts, self._firings, self.n_tokens, firings.first)
+
+
+def counted(places: Int[np.ndarray, " n"], stride: int) -> Bool[np.ndarray, " n"]:
+    """One place in `stride`, by hash: every stride-th would meet the same positions of rows of equal length."""
+    drawn: np.ndarray = mix(places.astype(np.uint64)) % np.uint64(stride) == 0
+    return drawn
 
 
 def _add_pairs(

@@ -25,6 +25,8 @@ from saes.feature_windows import Records
 BLOCK_FIRINGS = 1 << 21
 BLOCK_CELLS = 1 << 23
 BLOCK_FEATURES = 1024
+SHOWN_TOKENS = 1 << 21
+"""Tokens of windows in memory at once, each about 70 bytes while they are cut and counted."""
 N_FIRING_TOKENS = 5
 
 Columns = dict[str, np.ndarray]
@@ -62,9 +64,7 @@ def describe(
     offsets = corpus.spill.feature_offsets()
     for first, last in blocks(offsets):
         firings = corpus.spill.firings(offsets, first, last)
-        columns, records = _block(corpus, firings, settings)
-        parts.append(columns)
-        write(records)
+        parts.append(_block(corpus, firings, settings, write))
         on_features(last)
     text = corpus.text
     return {
@@ -89,10 +89,9 @@ def blocks(offsets: Int[np.ndarray, "shards f_plus_1"]) -> Iterator[tuple[int, i
         first = last
 
 
-def _block(corpus: Corpus, firings: Firings, settings: FeatureSettings) -> tuple[Columns, Records]:
+def _block(corpus: Corpus, firings: Firings, settings: FeatureSettings, write: Callable[[Records], object]) -> Columns:
     text = corpus.text
     strong = strength(firings, largest=corpus.spill.largest, n_bands=settings.n_bands)
-    records = cut_all(text, firings, strong.edges, settings)
     columns = {
         "density": firings.counts / max(text.n_kept, 1),
         "density_interval": density_interval(firings, text),
@@ -100,9 +99,26 @@ def _block(corpus: Corpus, firings: Firings, settings: FeatureSettings) -> tuple
         "mean_activation": strong.mean,
         "histogram": strong.histogram,
         "quantile_edges": strong.edges,
-        "detection_auc": detection_auc(firings, text, records),
+        "detection_auc": _show(text, firings, strong.edges, settings, write),
     }
-    return columns | _labels(corpus, firings) | _relations(corpus, firings, settings), records
+    return columns | _labels(corpus, firings) | _relations(corpus, firings, settings)
+
+
+def _show(
+    text: Text,
+    firings: Firings,
+    edges: Float[np.ndarray, "g Q_plus_1"],
+    settings: FeatureSettings,
+    write: Callable[[Records], object],
+) -> Float[np.ndarray, " g"]:
+    """Write the windows of a block, as many features at a time as memory allows; gives their detection AUC."""
+    step, found = max(1, SHOWN_TOKENS // settings.shown_tokens), []
+    for first in range(0, firings.n_features, step):
+        part = firings.part(first, min(first + step, firings.n_features))
+        records = cut_all(text, part, edges[first : first + step], settings)
+        found.append(detection_auc(part, text, records))
+        write(records)
+    return np.concatenate(found)
 
 
 def cut_all(text: Text, firings: Firings, edges: Float[np.ndarray, "g Q_plus_1"], settings: FeatureSettings) -> Records:

@@ -31,6 +31,11 @@ class FeatureSettings(Config):
     n_children: int = Field(20, ge=0)
     """Matryoshka children kept per feature."""
 
+    @property
+    def shown_tokens(self) -> int:
+        """Tokens in all windows of a feature."""
+        return (self.n_top + self.n_random + self.n_bands * self.per_band) * self.window
+
     def layout(self) -> dict[str, int]:
         """Windows of each kind, and their width."""
         return {

@@ -4,6 +4,7 @@ Axes: n tokens of text, f features, e firings.
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from scipy import sparse
 from torch import Tensor
 
 from interp.errors import ArtifactError
-from interp.storage import make_folder, read_json, write_json, write_tensors
+from interp.storage import make_folder, read_json, told, write_json, write_tensors
 
 LOG_FILE = "pass.json"
+LOG_VERSION = 2
+"""Raised whenever shards of another version of this code may not be gone on with."""
 Rows = tuple[int, Int[np.ndarray, " n_plus_1"], Int[np.ndarray, " e"]]
 """First place of a stretch of text, where each token's firings begin, and which features fire."""
 
@@ -56,6 +59,12 @@ class Firings:
         """Firings of each feature."""
         return np.diff(self.offsets)
 
+    def part(self, first: int, last: int) -> "Firings":
+        """Firings of the block's features first to last - 1, counted from 0."""
+        begin, end = self.offsets[first], self.offsets[last]
+        offsets = self.offsets[first : last + 1] - begin
+        return Firings(self.first + first, offsets, self.places[begin:end], self.values[begin:end])
+
     def rows(self) -> Int[np.ndarray, " e"]:
         """Which feature of the block each entry belongs to, from 0."""
         return np.repeat(np.arange(self.n_features), self.counts)
@@ -70,11 +79,33 @@ class Spill:
         self.folder, self._facts = make_folder(folder), json.loads(json.dumps(facts))
         self.records: list[ShardRecord] = []
         self.complete = False
-        if (folder / LOG_FILE).exists():
-            log = read_json(folder / LOG_FILE)
-            if isinstance(log, dict) and log.get("facts") == self._facts:
-                self.records = [ShardRecord(**record) for record in log["shards"]]
-                self.complete = bool(log["complete"])
+        if not self._go_on():
+            # Before anything else is written: a log of other facts must never stand beside this pass's shards.
+            self._log()
+        self._sweep()
+
+    def _go_on(self) -> bool:
+        """Take over what the log names, if it is a log of the same pass."""
+        path = self.folder / LOG_FILE
+        log = read_json(path) if path.exists() else None
+        if not isinstance(log, dict) or (log.get("version"), log.get("facts")) != (LOG_VERSION, self._facts):
+            return False
+        try:
+            self.records = [ShardRecord(**record) for record in log["shards"]]
+            self.complete = bool(log["complete"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: damaged ({error}); remove {self.folder} and collect again") from None
+        return True
+
+    def _sweep(self) -> None:
+        """Remove what the log does not name: shards of another pass, and what a kill left half written."""
+        named = {LOG_FILE, *(record.file for record in self.records)}
+        with told(self.folder):
+            for path in self.folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name not in named:
+                    path.unlink()
 
     @property
     def n_batches(self) -> int:
@@ -115,7 +146,8 @@ class Spill:
 
     def _log(self) -> None:
         shards = [{name: getattr(record, name) for name in ShardRecord.__slots__} for record in self.records]
-        write_json(self.folder / LOG_FILE, {"facts": self._facts, "complete": self.complete, "shards": shards})
+        log = {"version": LOG_VERSION, "facts": self._facts, "complete": self.complete, "shards": shards}
+        write_json(self.folder / LOG_FILE, log)
 
     def read(self, number: int, *names: str) -> list[Shaped[np.ndarray, "..."]]:
         """Whole arrays of one shard."""

@@ -1,6 +1,6 @@
 """The text of a pass: its tokens, their documents, and which half of the documents each belongs to.
 
-Axes: n tokens of text, s spans, p documents.
+Axes: n tokens of text, s spans, p documents, c contents, v token ids.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 from scipy import sparse
 
-from saes.feature_pass.ragged import count_keys
+from saes.feature_pass.ragged import count_keys, run_starts, segment_sums
 from saes.feature_pass.spill import Spill
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -21,7 +21,8 @@ class Text:
 
     begin: place of each span's first token, and the end of all; document: its number in the data set; position: of its
     first token. owner: documents counted from 0 in order of their number, one per span. second: whether a document is
-    in the second half. doc_tokens: kept tokens of each document; doc_counts: the same by token id (p, v).
+    in the second half. doc_tokens: kept tokens of each document. content: which document each is a copy of, counted
+    from 0; content_counts: kept tokens of each content, all copies together, by token id (c, v).
     """
 
     token_ids: Int[np.ndarray, " n"]
@@ -33,12 +34,17 @@ class Text:
     owner: Int[np.ndarray, " s"]
     second: Bool[np.ndarray, " p"]
     doc_tokens: Int[np.ndarray, " p"]
-    doc_counts: sparse.csr_array
+    content: Int[np.ndarray, " p"]
+    content_counts: sparse.csr_array
     d_vocab: int
 
     @property
     def n_documents(self) -> int:
         return int(self.second.shape[0])
+
+    @property
+    def n_contents(self) -> int:
+        return int(self.content_counts.shape[0])
 
     @property
     def n_kept(self) -> int:
@@ -65,13 +71,31 @@ def read_text(spill: Spill, d_vocab: int) -> Text:
     doc_tokens = np.bincount(kept_owner, minlength=names.shape[0])
     second = second_half(token_ids, begin, owner)
     pairs, counts = count_keys(kept_owner * d_vocab + token_ids[keep])
-    cells = (counts.astype(np.int32), (pairs // d_vocab, pairs % d_vocab))
-    doc_counts = sparse.csr_array(cells, shape=(names.shape[0], d_vocab))
-    return Text(token_ids, keep, span, begin, document, position, owner, second, doc_tokens, doc_counts, d_vocab)
+    content = _content(pairs, counts, d_vocab, names.shape[0])
+    cells = (counts.astype(np.int32), (content[pairs // d_vocab], pairs % d_vocab))
+    content_counts = sparse.csr_array(cells, shape=(int(content.max(initial=-1)) + 1, d_vocab))
+    return Text(
+        token_ids, keep, span, begin, document, position, owner, second, doc_tokens, content, content_counts, d_vocab
+    )
 
 
 def _numbers(spill: Spill) -> range:
     return range(len(spill.records))
+
+
+def _content(
+    pairs: Int[np.ndarray, " m"], counts: Int[np.ndarray, " m"], d_vocab: int, n_documents: int
+) -> Int[np.ndarray, " p"]:
+    """The same number for documents that keep the same tokens equally often.
+
+    Not by their order: rows may cut two copies of a text at different places.
+    """
+    hashes = np.zeros(n_documents, dtype=np.uint64)
+    starts = run_starts(pairs // d_vocab)
+    # One more than the id, or token 0 would have the hash 0 however often it stands there.
+    of_token = mix((pairs % d_vocab + 1).astype(np.uint64) * _ODD) * counts.astype(np.uint64)
+    hashes[pairs[starts] // d_vocab] = segment_sums(of_token, starts)
+    return np.unique(hashes, return_inverse=True)[1]
 
 
 def second_half(

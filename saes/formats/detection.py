@@ -50,7 +50,10 @@ def format_of(path: Path) -> Format:
         raise ArtifactError(f"{path}: is a file; give the folder that it is in (OpenAI's .pt alone are single files)")
     if not path.is_dir():
         raise ArtifactError(f"{path}: no such folder or file; check the path")
-    names = {entry.name for entry in path.iterdir()}
+    try:
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
     for one in FORMATS.values():
         if any(files <= names for files in one.files):
             return one
@@ -73,7 +76,7 @@ def read_stored(source: Source) -> StoredSAE:
 def _hint(path: Path, names: set[str]) -> str:
     if saelens.CONFIG in names:
         return f"{saelens.CONFIG} is there without {saelens.WEIGHTS} or {sparsify.WEIGHTS}"
-    inner = [name for name in sorted(names) if (path / name).is_dir() and _is_known(path / name)]
+    inner = [name for name in sorted(names) if _is_known(path / name)]
     if inner:
         return f"give {path / inner[0]}" + (f", or another of {len(inner)} in it" if len(inner) > 1 else "")
     files = [name for name in sorted(names) if name.endswith(".pt")]
@@ -85,5 +88,8 @@ def _hint(path: Path, names: set[str]) -> str:
 
 
 def _is_known(folder: Path) -> bool:
-    names = {entry.name for entry in folder.iterdir()}
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except OSError:  # No folder, or one that may not be read.
+        return False
     return any(files <= names for one in FORMATS.values() for files in one.files)

@@ -6,7 +6,6 @@ Format: utils.load_dictionary of dictionary_learning 0.1. nn.Linear keeps the de
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from interp.errors import ArtifactError
@@ -37,6 +36,7 @@ OUR_NAMES = {
     "encoder.bias": "b_enc", "gate_bias": "b_enc", "bias": "b_dec", "decoder.bias": "b_dec", "decoder_bias": "b_dec",
     "mag_bias": "b_mag",
 }  # fmt: skip
+ONE_THRESHOLD = ("BatchTopKSAE", "MatryoshkaBatchTopKSAE")
 COUNTERS = ("k", "threshold", "group_sizes")
 """Buffers of the classes that select by k; the threshold is one number there, negative if none was found."""
 
@@ -65,7 +65,7 @@ def read(source: Source) -> StoredSAE:
         b_dec=weights["b_dec"],
         subtract_b_dec=name not in ("AutoEncoderNew", "JumpReluAutoEncoder"),
         k=positive(trainer, "k", where=CONFIG) if "TopK" in name else None,
-        threshold=weights["threshold"] if "threshold" in weights else _threshold(tensors, weights["b_enc"]),
+        threshold=_threshold(tensors, weights["b_enc"]) if name in ONE_THRESHOLD else weights.get("threshold"),
         r_mag=weights.get("r_mag"),
         b_mag=weights.get("b_mag"),
         facts=_facts(source, config, trainer, architecture, prefixes),
@@ -74,13 +74,9 @@ def read(source: Source) -> StoredSAE:
     return stored.with_unit_decoder() if name == "AutoEncoder" else stored
 
 
-def _threshold(tensors: Mapping[str, Any], like: Tensor) -> Tensor | None:
-    threshold = tensors.get("threshold")
-    if not isinstance(threshold, Tensor):
-        return None
-    if threshold.numel() != 1 or not bool(torch.isfinite(threshold).all()):
-        raise ArtifactError(f"weights: threshold: got {tuple(threshold.shape)} numbers; expected one")
-    return torch.full_like(like, max(0.0, float(threshold)))
+def _threshold(tensors: Mapping[str, Any], like: Tensor) -> Tensor:
+    one = checked({name: tensor for name, tensor in tensors.items() if name == "threshold"}, {"threshold": ()})
+    return one["threshold"].to(like).clamp(min=0).expand_as(like)
 
 
 def _prefixes(tensors: Mapping[str, Any], d_sae: int) -> tuple[int, ...]:
@@ -96,15 +92,16 @@ def _facts(
     buffer = config.get("buffer")
     buffer = buffer if isinstance(buffer, dict) else {}
     context = buffer.get("ctx_len")
-    hook = source.hook_or(_hook(trainer, buffer), reason=f"{CONFIG} says of no known hook that it was trained there")
+    hook = source.hook_or(_hook(trainer, buffer), reason=f"{CONFIG} has no submodule_name that tells the hook")
     data = {} if context is None else {"context_size": context}
     return SAEFacts(hook, architecture, prefixes, {"name": trainer.get("lm_name")}, data)
 
 
 def _hook(trainer: Mapping[str, Any], buffer: Mapping[str, Any]) -> str | None:
     layer, name = trainer.get("layer"), trainer.get("submodule_name")
-    # Whoever trains names the module; the library's own demo and its released SAEs use these names.
-    if not isinstance(layer, int) or name not in (None, f"resid_post_layer_{layer}", f"resid_pre_layer_{layer}"):
+    # Whoever trains names the module, or leaves it unnamed wherever it is; the library's own demo and its released SAEs
+    # use these names.
+    if not isinstance(layer, int) or name not in (f"resid_post_layer_{layer}", f"resid_pre_layer_{layer}"):
         return None
     before = buffer.get("io") == "in" or str(name).startswith("resid_pre")
     return f"blocks.{layer}.hook_resid_{'pre' if before else 'post'}"

@@ -19,7 +19,10 @@ SITES = {
     "res": "hook_resid_post", "resid_post": "hook_resid_post", "att": "attn.hook_z", "attn_out": "attn.hook_z",
     "mlp": "hook_mlp_out", "mlp_out": "hook_mlp_out",
 }  # fmt: skip
-TRANSCODER_IN, TRANSCODER_OUT = "ln2.hook_out", "hook_mlp_out"
+FIRST_TRANSCODER_IN, SECOND_TRANSCODER_IN = "ln2.hook_normalized", "ln2.hook_out"
+"""The first release folded the norm's gain into the MLP and read what stands before it; the second reads what the
+model's own norm gives."""
+TRANSCODER_OUT = "hook_mlp_out"
 
 
 def read(source: Source) -> StoredSAE:
@@ -72,7 +75,8 @@ def _hooks(source: Source, *, is_transcoder: bool) -> tuple[str, str | None]:
     if is_transcoder:
         if layer is None:
             raise ArtifactError(f"{source.name}: names no layer; keep the release's folders, as in layer_12/width_16k")
-        return source.hook or f"blocks.{layer}.{TRANSCODER_IN}", f"blocks.{layer}.{TRANSCODER_OUT}"
+        site_in = FIRST_TRANSCODER_IN if (source.folder / ARRAYS).exists() else SECOND_TRANSCODER_IN
+        return source.hook or f"blocks.{layer}.{site_in}", f"blocks.{layer}.{TRANSCODER_OUT}"
     # The first release says the site in the repository's name, the second in the folder's.
     sites = re.findall(r"(resid_post|attn_out|mlp_out)|(?:-(?:pt|it)-(res|att|mlp)\b)", source.name)
     site = next((name for pair in reversed(sites) for name in pair if name), None)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from interp.errors import ArtifactError
 from interp.storage import read_json, read_tensors
@@ -44,7 +45,7 @@ def read(source: Source) -> StoredSAE:
     tensors = read_tensors(source.folder / (FIRST_WEIGHTS if first else SECOND_WEIGHTS))
     norms = [name for name in tensors if name.startswith(NORMS)]
     weights = checked(tensors, shapes, ignored=norms)
-    values = {NORMS: {name.removeprefix(f"{NORMS}."): float(tensors[name]) for name in norms}} | values
+    values = {NORMS: {name.removeprefix(f"{NORMS}."): _one(tensors, name) for name in norms}} | values
     hook, hook_out = _hooks(values, config_name, source)
     stored = StoredSAE(
         activation="jumprelu",
@@ -102,6 +103,12 @@ def _scales(values: Mapping[str, Any], d_in: int, source: Source) -> tuple[float
         )
     scale_in, scale_out = (math.sqrt(d_in) / float(norm) for norm in found if norm is not None)
     return scale_in, scale_out
+
+
+def _one(tensors: Mapping[str, Tensor], name: str) -> float:
+    if tensors[name].numel() != 1:
+        raise ArtifactError(f"weights: {name}: got {tuple(tensors[name].shape)} numbers; expected one")
+    return float(tensors[name])
 
 
 def _hook_names(values: Mapping[str, Any]) -> tuple[str, str]:

@@ -29,6 +29,13 @@ TRAINED_ON_CENTRED = frozenset(
     }
 )
 """Released SAEs of a model with centred writing weights whose own files do not say so (SAELens's directory does)."""
+RMS_NORM_NAMES = ("gemma", "llama", "mistral", "qwen")
+"""Parts of the names of models that do not take the mean off."""
+
+
+def has_rms_norm(name: str) -> bool:
+    """Whether a model is, by its name, one of RMS norms; with the model at hand, `saes.model_fit` knows."""
+    return any(part in name.rsplit("/", 1)[-1].lower() for part in RMS_NORM_NAMES)
 
 
 def normalisation_for(kwargs: Mapping[str, Any], hook: str) -> Normalisation | None:

@@ -28,7 +28,7 @@ def read(source: Source) -> StoredSAE:
     state = read_torch(source.path)
     activation = state.pop("activation", "ReLU")
     settings = state.pop("activation_state_dict", {})
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ArtifactError(f"weights: got activation {activation!r}; supported are {', '.join(ACTIVATIONS)}")
     d_sae, d_in = size(state, "encoder.weight", 0), size(state, "encoder.weight", 1)
     shapes = {"encoder.weight": (d_sae, d_in), "latent_bias": (d_sae,), "pre_bias": (d_in,)}

@@ -17,12 +17,12 @@ from interp.errors import ArtifactError
 from interp.storage import read_json, read_tensors
 from saes.config import SAEConfig
 from saes.facts import SAEFacts
-from saes.formats.model_processing import TRAINED_ON_CENTRED, normalisation_for
+from saes.formats.model_processing import TRAINED_ON_CENTRED, has_rms_norm, normalisation_for
 from saes.formats.saelens_config import as_version_6
 from saes.formats.saelens_scaling import known_scale, saved_scale
 from saes.formats.source import Source
 from saes.formats.stored import Activation, StoredSAE
-from saes.formats.tensors import checked, positive
+from saes.formats.tensors import checked, mapping, positive
 from saes.normalised import Normalisation
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -69,12 +69,12 @@ def from_saelens(
     """What a config of version 6 and its tensors say; `own` is the config in our interp.json where there is one."""
     architecture, metadata = _architecture(values), values["metadata"]
     activation, shapes = ARCHITECTURES[architecture]
-    tensors, finetuned = _without_finetuning(values, tensors)
     sizes = {name: positive(values, name, where=CONFIG) for name in ("d_in", "d_sae")}
+    tensors, finetuned = _without_finetuning(values, tensors)
     is_transcoder = "transcoder" in architecture
     sizes["d_out"] = positive(values, "d_out", where=CONFIG) if is_transcoder else sizes["d_in"]
     weights = checked(tensors, {name: tuple(sizes[a] for a in axes) for name, axes in {**COMMON, **shapes}.items()})
-    hook, kwargs = _hook(metadata, source), _kwargs(metadata, source)
+    hook, hook_out = _hook(metadata, source), _hook_out(metadata) if is_transcoder else None
     stored = StoredSAE(
         activation=activation,
         W_enc=weights["W_enc"].t().contiguous(),
@@ -83,7 +83,7 @@ def from_saelens(
         b_dec=weights["b_dec"],
         facts=_facts(values, hook, weights.get("threshold")),
         subtract_b_dec=bool(values.get("apply_b_dec_to_input", True)),
-        hook_out=_hook_out(metadata) if is_transcoder else None,
+        hook_out=hook_out,
         k=_k(values),
         threshold=weights.get("threshold"),
         r_mag=weights.get("r_mag"),
@@ -96,17 +96,17 @@ def from_saelens(
         stored = replace(stored, W_dec=stored.W_dec * finetuned[:, None])
     if values.get("rescale_acts_by_decoder_norm"):
         stored = stored.with_unit_decoder()
-    return _normalised(stored, values, normalisation_for(kwargs, hook), source)
+    return _normalised(stored, values, _processing(_kwargs(metadata, source), hook, hook_out), source)
 
 
 def _architecture(values: Mapping[str, Any]) -> str:
     architecture = values.get("architecture")
-    if architecture in REFUSED:
+    if isinstance(architecture, str) and architecture in REFUSED:
         raise ArtifactError(f"cfg.json: got architecture {architecture!r}, which is not read: {REFUSED[architecture]}")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise ArtifactError(f"cfg.json: got architecture {architecture!r}; supported are {known}; choose one of these")
-    return str(architecture)
+    return architecture
 
 
 def _without_finetuning(
@@ -124,13 +124,12 @@ def _without_finetuning(
             "weights: scaling_factor is not one throughout, but cfg.json does not set finetuning_scaling_factor; "
             "say in it whether the factors are used"
         )
-    return rest, checked({"scaling_factor": factor}, {"scaling_factor": (int(values.get("d_sae", 0)),)})[
-        "scaling_factor"
-    ]
+    return rest, checked({"scaling_factor": factor}, {"scaling_factor": (values["d_sae"],)})["scaling_factor"]
 
 
 def _hook(metadata: Mapping[str, Any], source: Source) -> str:
-    hook = source.hook_or(metadata.get("hook_name"), reason="cfg.json names no hook_name")
+    named = metadata.get("hook_name")
+    hook = source.hook_or(named if isinstance(named, str) else None, reason="cfg.json names no hook_name")
     # Trained on a Hugging Face model, whose blocks it names as the model does.
     block = re.fullmatch(r"(?:model|transformer|gpt_neox)\.(?:layers|h)\.(\d+)", hook)
     hook = f"blocks.{block[1]}.hook_resid_post" if block else hook
@@ -151,25 +150,47 @@ def _hook_out(metadata: Mapping[str, Any]) -> str:
 
 def _kwargs(metadata: Mapping[str, Any], source: Source) -> dict[str, Any]:
     known = {"center_writing_weights": True} if any(map(source.is_of, TRAINED_ON_CENTRED)) else {}
-    return {**known, **(metadata.get("model_from_pretrained_kwargs") or {})}
+    given = mapping(metadata, "model_from_pretrained_kwargs", where=CONFIG)
+    # SAELens passes it on to TransformerLens, which leaves models with RMS norms as they are.
+    unheeded = ("center_writing_weights",) if has_rms_norm(str(metadata.get("model_name"))) else ()
+    return {name: value for name, value in {**known, **given}.items() if name not in unheeded}
+
+
+def _processing(kwargs: Mapping[str, Any], hook: str, hook_out: str | None) -> Normalisation | None:
+    processing = normalisation_for(kwargs, hook)
+    if hook_out is not None and (processing is not None or normalisation_for(kwargs, hook_out) is not None):
+        raise ArtifactError(
+            "cfg.json: a transcoder of a model with centred writing weights, whose two hooks have different means on "
+            "the model as it is published; expected one without center_writing_weights"
+        )
+    return processing
+
+
+def _details(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return mapping(values["metadata"], "training_architecture_details", where=CONFIG)
 
 
 def _k(values: Mapping[str, Any]) -> int | None:
     if values["architecture"] == "topk":
         return positive(values, "k", where=CONFIG)
-    details = values["metadata"].get("training_architecture_details") or {}
-    return max(1, round(details["k"])) if "k" in details else None
+    details = _details(values)
+    if "k" not in details:
+        return None
+    k = details["k"]
+    if not isinstance(k, int | float) or not math.isfinite(k):
+        raise ArtifactError(f"{CONFIG}: training_architecture_details: k: got {k!r}; expected a number")
+    return max(1, round(k))
 
 
 def _facts(values: Mapping[str, Any], hook: str, threshold: Tensor | None) -> SAEFacts:
     metadata, architecture, d_sae = values["metadata"], values["architecture"], values["d_sae"]
-    details = metadata.get("training_architecture_details") or {}
+    details = _details(values)
     trained = TRAINED.get(str(metadata.get("training_architecture")))
     uniform = threshold is not None and torch.equal(threshold, threshold[:1].expand_as(threshold))
     if architecture == "jumprelu" and trained and "k" in details and uniform:
         architecture = "matryoshka" if details.get("matryoshka_widths") else "batch_topk"
     architecture = "transcoder" if "transcoder" in architecture else architecture
-    prefixes = tuple(details.get("matryoshka_widths") or ()) if architecture == "matryoshka" else (d_sae,)
+    prefixes = _prefixes(details["matryoshka_widths"], d_sae) if architecture == "matryoshka" else (d_sae,)
     special = metadata.get("exclude_special_tokens")
     mask = {"mask_bos": special, "mask_special": special} if isinstance(special, bool) else None
     known = {
@@ -180,6 +201,13 @@ def _facts(values: Mapping[str, Any], hook: str, threshold: Tensor | None) -> SA
     }
     model = {"name": _hub_name(metadata.get("model_name"))}
     return SAEFacts(hook, architecture, prefixes, model, {name: v for name, v in known.items() if v is not None})
+
+
+def _prefixes(widths: Any, d_sae: int) -> tuple[int, ...]:
+    if not isinstance(widths, list) or not all(isinstance(width, int) for width in widths):
+        raise ArtifactError(f"{CONFIG}: matryoshka_widths: got {widths!r}; expected whole numbers")
+    # SAELens trains the whole dictionary as the last level, named or not.
+    return (*widths, d_sae) if widths[-1] != d_sae else tuple(widths)
 
 
 def _hub_name(name: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from interp.errors import ArtifactError
+from saes.formats.tensors import mapping
 
 RENAMED = {"hook_point": "hook_name", "hook_point_head_index": "hook_head_index", "activation_fn_str": "activation_fn"}
 """Before version 6, and before that."""
@@ -28,7 +29,7 @@ def as_version_6(values: Any) -> dict[str, Any]:
 
 def _from_older(old: Mapping[str, Any]) -> dict[str, Any]:
     new = {"apply_b_dec_to_input": True, "architecture": "standard", "prepend_bos": True, **old}
-    function, settings = new.get("activation_fn", "relu"), new.get("activation_fn_kwargs") or {}
+    function, settings = new.get("activation_fn", "relu"), mapping(new, "activation_fn_kwargs", where="cfg.json")
     if function == "topk":
         new |= {"architecture": "topk", "k": settings.get("k")}
     elif function != "relu":

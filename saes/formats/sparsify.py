@@ -44,7 +44,7 @@ def read(source: Source) -> StoredSAE:
         hook_out=hook_out,
         k=k,
         W_skip=weights.get("W_skip"),
-        facts=_facts(source, hook_in, "transcoder" if transcode else "topk", d_sae),
+        facts=_facts(source, hook_in, d_sae, transcode=transcode),
     )
 
 
@@ -65,10 +65,23 @@ def _activation(values: dict[str, Any], d_sae: int, k: int, *, transcode: bool) 
     return "group_max" if activation == "groupmax" else "topk"
 
 
+def _name(source: Source) -> str:
+    return source.path.name if source.sae_id is None else source.sae_id.rsplit("/", 1)[-1]
+
+
+def _block(source: Source) -> re.Match[str] | None:
+    """The folder is named after a module: layers.3, layers.3.mlp, h.3.attn, gpt_neox.layers.3."""
+    return re.search(r"(?:^|\.)(?:layers|layer|h|blocks)[._](\d+)(?:\.(\w+))?$", _name(source))
+
+
+def _module(source: Source, *, transcode: bool) -> str | None:
+    """The part of a block whose output was reconstructed, unless the caller says where that was."""
+    found = _block(source)
+    return found[2] if found and (transcode or source.hook is None) else None
+
+
 def _hooks(source: Source, *, transcode: bool) -> tuple[str, str | None]:
-    """The folder is named after a module: layers.3, layers.3.mlp, h.3.attn, gpt_neox.layers.3, embed_tokens."""
-    name = source.path.name if source.sae_id is None else source.sae_id.rsplit("/", 1)[-1]
-    found = re.search(r"(?:layers|layer|h|blocks)[._](\d+)(?:\.(\w+))?$", name)
+    name, found = _name(source), _block(source)
     hook = "hook_embed" if name.rsplit(".", 1)[-1] in ("embed_tokens", "wte", "embed_in") else None
     if found:
         part = {"self_attn": "attn", "attention": "attn"}.get(found[2] or "", found[2] or "")
@@ -81,10 +94,11 @@ def _hooks(source: Source, *, transcode: bool) -> tuple[str, str | None]:
     return source.hook or hook.replace("hook_mlp_out", "ln2.hook_out"), hook
 
 
-def _facts(source: Source, hook: str, architecture: str, d_sae: int) -> SAEFacts:
+def _facts(source: Source, hook: str, d_sae: int, *, transcode: bool) -> SAEFacts:
     run_config = source.folder.parent / RUN_CONFIG
     run = read_json(run_config) if run_config.exists() else {}
     run = run if isinstance(run, dict) else {}
     known = {"dataset": run.get("dataset"), "context_size": run.get("ctx_len")}
     data = {name: value for name, value in known.items() if value is not None}
-    return SAEFacts(hook, architecture, (d_sae,), {"name": run.get("model")}, data)
+    architecture, module = "transcoder" if transcode else "topk", _module(source, transcode=transcode)
+    return SAEFacts(hook, architecture, (d_sae,), {"name": run.get("model")}, data, module=module)

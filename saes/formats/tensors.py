@@ -1,6 +1,7 @@
 """Tensors from files that others wrote, read without running anything in them, and checked."""
 
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from torch import Tensor
 
 from interp.errors import ArtifactError
 
+NPZ_ERRORS = (
+    OSError, ValueError, TypeError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error
+)  # fmt: skip
+"""What numpy and zipfile raise for a damaged archive; for one that is encrypted or packed in an unknown way, a
+RuntimeError."""
+
 
 def read_torch(path: Path) -> dict[str, Any]:
     """The mapping in a .pt file, by the unpickler that knows tensors and plain values only.
@@ -18,6 +25,7 @@ def read_torch(path: Path) -> dict[str, Any]:
     Raises: ArtifactError if the file is missing, damaged or holds anything else.
     """
     try:
+        _check_begins(path, (b"PK", b"\x80"), ".pt file")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ArtifactError(f"{path.name}: no such file; check the path") from None
@@ -39,11 +47,12 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     Raises: ArtifactError if the file is missing, damaged or holds anything else than numbers.
     """
     try:
+        _check_begins(path, (b"PK",), ".npz file")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except FileNotFoundError:
         raise ArtifactError(f"{path.name}: no such file; check the path") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except NPZ_ERRORS as error:
         raise ArtifactError(f"{path.name}: not an archive of arrays ({_line(error)}); it is damaged") from None
 
 
@@ -97,6 +106,27 @@ def positive(values: Mapping[str, Any], name: str, *, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ArtifactError(f"{where}: {name}: got {value!r}; expected a positive number")
     return value
+
+
+def _check_begins(path: Path, marks: tuple[bytes, ...], what: str) -> None:
+    """Raises: ArtifactError if the file's first bytes are none of the kind's: most often a pointer to the real file."""
+    with path.open("rb") as file:
+        begin = file.read(64)
+    if begin.startswith(b"version https://git-lfs"):
+        raise ArtifactError(f"{path.name}: a pointer of git-LFS instead of the {what}; fetch it with `git lfs pull`")
+    if not begin.startswith(marks):
+        raise ArtifactError(f"{path.name}: not a {what} (it begins with {begin[:12]!r}); fetch or save it again")
+
+
+def mapping(values: Mapping[str, Any], name: str, *, where: str) -> Mapping[str, Any]:
+    """A mapping from a config; empty where there is none.
+
+    Raises: ArtifactError if it is anything else.
+    """
+    value = values.get(name)
+    if not isinstance(value, dict | None):
+        raise ArtifactError(f"{where}: {name}: got {value!r}; expected a mapping")
+    return value or {}
 
 
 def _line(error: Exception) -> str:

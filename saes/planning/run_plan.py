@@ -27,7 +27,8 @@ class Plan:
 
     measured: whether a few seconds of the real work were run for it. If not, seconds come from counted operations and
     the rates of another machine, and may be wrong by several times. Features that die while training add to the time:
-    the dead-feature loss is not in it.
+    the dead-feature loss is not in it. Memory available is what the process of the plan could come to hold, with what
+    it holds already, as the memory needed has that too.
     Units: seconds of wall time; bytes of memory (of the device on CUDA) and disk; flops are operations, a
     multiplication with its addition being two.
     """

@@ -56,6 +56,61 @@ def test_the_evaluation_states_the_overlap_of_other_text(model, tmp_path, capsys
     assert 0.1 < data["overlap_with_training"]["document_share"] < 0.5
 
 
+def read(run, name):
+    return json.loads((run / name).read_text())
+
+
+def test_a_training_text_that_is_gone_costs_the_overlap_alone(model, tmp_path, capsys):
+    dataset = write_jsonl(tmp_path / "t.jsonl", tiny_texts(60))
+    train(model, dataset, tmp_path / "run")
+    other = write_jsonl(tmp_path / "other.jsonl", tiny_texts(60, seed=1))
+    dataset.unlink()
+    arguments = ["evaluate", str(tmp_path / "run"), "--dataset", str(other), "--split", "all", "--tokens", "300"]
+    assert main(arguments) == 0
+    assert "not measured: " in capsys.readouterr().out
+    found = read(tmp_path / "run", "evaluation.json")["data"]["overlap_with_training"]
+    assert str(dataset) in found["not_measured"]
+
+
+def test_the_report_evaluates_as_the_command_does_and_imported_saes_have_no_training_text(model, tmp_path):
+    run = tmp_path / "run"
+    train(model, write_jsonl(tmp_path / "t.jsonl", tiny_texts(60, longest=40)), run)
+    assert main(["report", str(run), "--tokens", "300"]) == 0
+    assert "n_ngrams" in read(run, "evaluation.json")["data"]["overlap_with_training"]
+    manifest = read(run, "manifest.json")
+    (run / "manifest.json").write_text(json.dumps(manifest | {"results": {"imported_from": "somewhere"}}))
+    assert main(["evaluate", str(run), "--tokens", "300"]) == 0
+    assert "overlap_with_training" not in read(run, "evaluation.json")["data"]
+
+
+@pytest.mark.parametrize("command", ["train", "collect"])
+def test_a_folder_in_use_is_told_before_anything_is_read(model, tmp_path, monkeypatch, capsys, command):
+    dataset, out = write_jsonl(tmp_path / "t.jsonl", tiny_texts(60)), tmp_path / "run"
+    train(model, dataset, out)
+    for module in ("saes.training", "interp.activations.collect"):
+        monkeypatch.setattr(f"{module}.load_model", None)
+    settings = SMALL if command == "train" else ["--hooks", "blocks.1.hook_resid_post", "--tokens", "320"]
+    capsys.readouterr()
+    assert main([command, "--model", model, "--dataset", str(dataset), *settings, "--out", str(out)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (("--data.deduplicate", "exact"), "got deduplicate exact"),
+        (("--data.text-field", "body"), "got text_field body"),
+    ],
+)
+def test_activations_on_disk_are_of_the_same_documents(model, tmp_path, capsys, setting, told):
+    dataset, acts = write_jsonl(tmp_path / "t.jsonl", tiny_texts(60)), tmp_path / "acts"
+    same = ["--model", model, "--dataset", str(dataset), "--data.context-size", "16", "--data.heldout-share", "0.3"]
+    assert main(["collect", *same, "--hooks", "blocks.1.hook_resid_post", "--tokens", "400", "--out", str(acts)]) == 0
+    arguments = ["train", *same, *SMALL, "--activations", str(acts), *setting, "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_an_sae_of_the_assistant_s_words_alone(model, tmp_path, capsys):
     talks = [
         [{"role": "user", "content": text}, {"role": "assistant", "content": "w4 w5 w6"}] for text in tiny_texts(200)

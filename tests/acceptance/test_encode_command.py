@@ -52,11 +52,11 @@ def test_text_from_a_pipe_and_chosen_features(run, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w5 w6 w7\n\nw8 w9\n")))
     assert main(["encode", str(run), "--texts", "-"]) == 0
-    everything = _columns("stdin.parquet")
+    everything = _columns("stdin.features.parquet")
     feature = everything["feature"][0]
     arguments = ["encode", str(run), "--texts", str(run.parent / "lines.txt"), "--features", f"{feature},63"]
     assert main(arguments) == 0
-    assert set(_columns("lines.parquet")["feature"]) <= {feature, 63}
+    assert set(_columns("lines.features.parquet")["feature"]) <= {feature, 63}
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 0
@@ -83,6 +83,41 @@ def test_bad_input_is_one_line_and_leaves_no_file(run, tmp_path, monkeypatch, ca
     assert len(error) == 1
     assert message in error[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_is_named_after_the_texts_and_never_as_they_are(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = pyarrow.table({"text": ["w5 w6 w7"]})
+    pyarrow.parquet.write_table(table, "reviews.parquet")
+    (tmp_path / ".lines").mkdir()
+    shutil.copy(run.parent / "lines.txt", ".lines/one.txt")
+    for texts, name in (("reviews.parquet", "reviews"), (".lines", "lines"), (".lines/../.lines/.", "lines")):
+        assert main(["encode", str(run), "--texts", texts, "--overwrite"]) == 0
+        assert (tmp_path / f"{name}.features.parquet").exists()
+    assert main(["encode", str(run), "--texts", "reviews.parquet", "--out", "reviews.parquet", "--overwrite"]) == 2
+    assert "among the texts" in capsys.readouterr().err
+    assert pyarrow.parquet.read_table("reviews.parquet").to_pydict() == table.to_pydict()
+
+
+def test_what_files_do_not_say_can_be_said(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(run.parent)
+    folder, out = shutil.copytree("run/sae", tmp_path / "sae"), tmp_path / "x.parquet"
+    (folder / "interp.json").unlink()
+    config = json.loads((folder / "cfg.json").read_text())
+    config["metadata"] |= {"hook_name": None, "context_size": None, "prepend_bos": None}
+    (folder / "cfg.json").write_text(json.dumps(config))
+    arguments = [str(folder), "--model", "model"]
+    encode = ["encode", *arguments, "--texts", "lines.txt", "--out", str(out)]
+    assert main(encode) == 2
+    assert "hook=" in capsys.readouterr().err
+    assert main([*encode, "--hook", HOOK, "--activation-scale", "2.0", "--no-bos"]) == 0
+    assert read_provenance(out)["prepend_bos"] is False
+    assert min(_columns(out)["position"]) == 0
+    # The model reads fewer tokens than rows have by default.
+    imported = ["import", *arguments, "--hook", HOOK, "--dataset", "texts.jsonl", "--out", str(tmp_path / "imported")]
+    assert main(imported) == 0
+    assert main(["encode", "run", "--texts", "lines.txt", "--out", str(tmp_path / "y.parquet"), "--hook", HOOK]) == 2
+    assert "is a run, which holds its hook" in capsys.readouterr().err
 
 
 def test_folders_without_an_sae_or_with_another_model_are_told(run, tmp_path, monkeypatch, capsys):

@@ -100,6 +100,13 @@ def test_mistakes_are_told_in_one_line(run, capsys, arguments, message):
     assert message in told
 
 
+def test_a_report_shows_the_features_there_are_or_says_that_it_does(run, capsys):
+    n_tokens = FeatureStore.open(run / "features").provenance["settings"]["n_tokens"]
+    assert main(["report", str(run), "--tokens", str(n_tokens + 1)]) == 2
+    assert "interp features --tokens" in capsys.readouterr().err
+    assert main(["report", str(run), "--tokens", str(n_tokens)]) == 0
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert main(["features", str(tmp_path)]) == 2
     assert "manifest.json" in capsys.readouterr().err

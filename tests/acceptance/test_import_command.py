@@ -8,6 +8,7 @@ import torch
 
 import saes
 from interp.cli import main
+from interp.errors import StorageError
 from interp.models import load_model
 from saes.normalised import NormalisedSAE
 from saes.opening import open_sae
@@ -52,6 +53,33 @@ def test_an_imported_sae_is_evaluated_described_and_encoded_with(tmp_path, forei
     x = torch.randn(20, theirs.d_in)
     assert isinstance(ours, NormalisedSAE)
     assert torch.equal(ours.encode(x).dense(), theirs.encode(x).dense())
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, foreign, width, capsys, monkeypatch):
+    w = numbers(0, d_in=width, d_sae=32)
+    tensors = {"encoder.weight": w["W_enc"].t(), "encoder.bias": w["b_enc"], "W_dec": w["W_dec"], "b_dec": w["b_dec"]}
+    config = {"num_latents": 32, "k": 4, "d_in": width, "activation": "groupmax"}
+    write_saelens(tmp_path / "layers.2", config, tensors, "sae")
+    fresh, used = tmp_path / "run", tmp_path / "used"
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    for out in (fresh, used):
+        assert main(["import", str(tmp_path / "layers.2"), "--model", "embedded", "--out", str(out)]) == 2
+        assert "SAELens has nothing that does it" in capsys.readouterr().err
+
+    def full(*_):
+        raise StorageError("the disk is full")
+
+    for name in ("write_json", "write_text"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"interp.runs.{name}", full)
+            assert main(["import", str(foreign), "--out", str(used)]) == 2
+    assert not fresh.exists()
+    assert [path.name for path in used.iterdir()] == ["notes.txt"]
+    assert main(["import", str(foreign), "--out", str(used)]) == 0
+    assert main(["import", str(foreign), "--out", str(used)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert (used / "sae").exists()
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,27 @@ def test_a_server_shows_the_same_page_and_is_asked_for_nothing_else(browser, add
     visit.context.close()
 
 
+def test_a_request_that_fails_says_so_and_is_made_again(browser, address):
+    visit = Visit(browser, address)
+    broken = ("**/resource/table", "**/resource/feature/100", "**/resource/figures-light", "**/resource/summary")
+    for pattern in broken[:3]:
+        visit.page.route(pattern, lambda route: route.fulfill(status=500))
+    page = visit.open("#/overview")
+    page.wait_for_function("() => /Could not be drawn.*500/.test(document.querySelector('.canvas').textContent)")
+    page = visit.open("#/features/100")
+    assert re.search("could not be shown.*table: the server answered 500", page.inner_text("main"), re.DOTALL)
+    page.unroute(broken[0])
+    page.click("button:has-text('Try again')")
+    page.wait_for_function("() => document.querySelector('main').innerText.includes('feature/100: the server')")
+    page.unroute(broken[1])
+    page.click("button:has-text('Try again')")
+    page.wait_for_selector("#feature-100 .context")
+    visit.page.route(broken[3], lambda route: route.fulfill(status=500))
+    page.reload()
+    page.wait_for_function("() => document.body.innerText.includes('This page could not be opened')")
+    visit.context.close()
+
+
 def test_resources_are_names_and_never_paths(run):
     resources = RunResources(run)
     for name in (

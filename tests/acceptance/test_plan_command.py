@@ -58,7 +58,9 @@ def test_what_is_counted_does_not_depend_on_whether_it_is_measured(inputs, capsy
     for name in ("flops_by", "disk_bytes", "n_steps", "n_harvested_tokens", "n_parameters"):
         assert counted[name] == measured[name]
     assert main(["plan", *inputs, *SMALL, "--no-calibrate"]) == 0
-    assert "NOT measured" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "NOT measured" in shown
+    assert "the model reads 1,280" in shown
 
 
 def test_activations_on_disk_are_planned_without_the_model(inputs, tmp_path, capsys):
@@ -70,6 +72,10 @@ def test_activations_on_disk_are_planned_without_the_model(inputs, tmp_path, cap
     assert told["measured"]
     assert told["flops_by"]["harvest"] == 0
     assert told["seconds_by"]["harvest"] > 0
+    assert main(["plan", *inputs, *SMALL, "--activations", acts, "--no-calibrate"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1,280 read from disk" in shown
+    assert "model reads" not in shown
 
 
 def test_what_does_not_fit_is_not_tried(inputs, capsys, monkeypatch):

@@ -324,6 +324,97 @@ def test_what_was_not_measured_says_so(browser, report, tmp_path):
     visit.close()
 
 
+@pytest.mark.parametrize(
+    ("fragment", "words"),
+    [
+        ("map/9999", "There is no feature 9999"), ("tree/9999", "There is no feature 9999"),
+        ("document/7?feature=x", "Document 7"), ("document/7?feature=1.5&at=y", "Document 7"),
+        ("document", "names no document"),
+    ],
+)  # fmt: skip
+def test_an_address_that_leads_nowhere_leaves_a_living_page(visit, fragment, words):
+    page = visit.open(f"#/{fragment}")
+    assert words in page.inner_text("main")
+    page.keyboard.press("1")
+    page.wait_for_selector(".overview")
+
+
+def test_bands_without_a_firing_say_why_and_related_features_say_on_what(browser, report, tmp_path):
+    run = load_run(report.parent)
+    s = run.statistics
+    feature = int(np.argmax(s.density))
+    quantile = s.quantile.in_memory()
+    quantile.values[feature, :5] = 0
+    histogram, partners = s.histogram.copy(), s.partners.copy()
+    histogram[feature, 0], partners[feature] = 3, -1
+    changed = replace(s, quantile=quantile, histogram=histogram, partners=partners, n_coactivation_tokens=50_000)
+    path = tmp_path / "ties.html"
+    path.write_text(render(replace(run, statistics=changed)), encoding="utf-8")
+    visit = Visit(browser, path)
+    for view, words in (
+        ("near", "No firing falls in the weakest band (ties or too few firings)"),
+        ("quantiles", "No firing falls in this band"), ("random", "firings drawn uniformly"),
+        ("cofiring", "on at least 5 of the 50,000 counted tokens"),
+    ):  # fmt: skip
+        page = visit.open(f"#/features/{feature}/{view}")
+        page.wait_for_function("words => document.querySelector('main').innerText.includes(words)", arg=words)
+    page = visit.open(f"#/features/{feature}/quantiles")
+    page.wait_for_selector(".subhead:has-text('firings in 5 bands of equal count')")
+    assert re.fullmatch(r"3 tokens up to [\d.]+", page.text_content(".histogram title >> nth=0"))
+    page = visit.open(f"#/features/{(feature + 1) % 256}/cofiring")
+    page.wait_for_selector(".subhead:has-text('50,000 of 200,000 tokens counted')")
+    visit.close()
+
+
+def test_children_stand_on_the_page_with_both_conditionals(visit, report):
+    s = load_run(report.parent).statistics
+    parent = int(np.argmax((s.children >= 0).sum(1)))
+    page = visit.open(f"#/features/{parent}/neighbours")
+    page.wait_for_selector(".related")
+    rows = [row.locator("th, td").all_inner_texts() for row in page.locator(".related tr").all()]
+    children = [row for row in rows if "child" in row]
+    assert [int(re.search(r"#(\d+)", row[1])[1]) for row in children] == [
+        child for child in s.children[parent].tolist() if child >= 0
+    ]
+    assert {tuple(cell.strip() for cell in row[3:]) for row in children} == {("0.41", "83.0%", "7.00%")}
+
+
+def test_keys_leave_choices_and_other_pages_alone(visit):
+    page = visit.open("#/features/3")
+    prevented = "([key, query]) => !document.querySelector(query).dispatchEvent("
+    prevented += "new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }))"
+    assert page.evaluate(prevented, ["j", "body"])
+    assert not page.evaluate(prevented, ["ArrowRight", "body"])
+    assert not page.evaluate(prevented, ["0", "body"])
+    page = visit.open("#/tree")
+    page.wait_for_selector(".tree-table .row[data-feature]")
+    assert page.evaluate(prevented, ["ArrowRight", "body"])
+    assert not page.evaluate(prevented, ["ArrowRight", "select"])
+
+
+def test_the_peak_is_found_in_the_right_piece_of_a_document(browser, report, tmp_path):
+    """Two windows at one position of one document: pieces of it that count their positions anew."""
+    run = load_run(report.parent)
+    top = run.statistics.top.in_memory()
+    top.document[212, :2], top.position[212, :2] = 399, 500
+    path = tmp_path / "pieces.html"
+    path.write_text(render(replace(run, statistics=replace(run.statistics, top=top))), encoding="utf-8")
+    visit = Visit(browser, path)
+    for rank in (0, 1):
+        page = visit.open("#/features/212")
+        page.wait_for_selector(".context")
+        row = page.locator(".context").nth(rank)
+        row.locator(".context-value").click()
+        shown, lit = row.locator(".tok").all_inner_texts(), row.locator(".lit").all_inner_texts()
+        row.locator(".context-source").click()
+        page.wait_for_selector(".document .tok.peak")
+        home = page.locator(".stretch", has=page.locator(".tok.peak"))
+        assert page.locator(".document .tok.peak").count() == 1
+        assert "".join(shown) in "".join(home.locator(".tok").all_inner_texts())
+        assert home.locator(".lit").all_inner_texts() == lit
+    visit.close()
+
+
 @pytest.fixture(scope="module")
 def hostile_report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "<img src=x onerror=window.injected=2>"

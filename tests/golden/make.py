@@ -226,6 +226,7 @@ def dictionary_learning(root: Path) -> None:
             "dict_size": D_SAE,
             "layer": 1,
             "lm_name": "tiny",
+            "submodule_name": "resid_post_layer_1",
             "k": K,
         }
         (folder / "config.json").write_text(json.dumps({"trainer": trainer, "buffer": {"ctx_len": 24, "io": "out"}}))

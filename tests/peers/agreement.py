@@ -85,9 +85,9 @@ order of summing makes.
 
 {matrix(found)}
 
-All cases. "formula": no package to install reads such a file, so it is compared with published formulas, written out
-once more in `tests/golden/make.py`. What we write is SAELens 6 alone; group-max SAEs and TopK transcoders are nothing
-it knows and are refused.
+All cases. Of what both read, both name the same hooks. "formula": no package to install reads such a file, so it is
+compared with published formulas, written out once more in `tests/golden/make.py`. What we write is SAELens 6 alone;
+group-max SAEs and TopK transcoders are nothing it knows and are refused.
 
 {markdown(found)}
 
@@ -102,6 +102,7 @@ def refused() -> str:
         "signed latents of sparsify": "they fire negatively too",
         "Gemma Scope embedding SAEs": "they read embeddings before their scaling",
         "cross-layer transcoders": "they write to several layers",
+        "transcoders of models with centred writing weights": "the means of their two hooks are lost",
         "covariance_whitening": "only unfinished training checkpoints have it",
         "revisions of models, and rewritten weights at the hooks that they change": "this model has other activations",
         "pickled objects": "they would have to be run",

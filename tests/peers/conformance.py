@@ -17,7 +17,7 @@ from torch import Tensor
 
 import saes
 from benchmarks.peers import Peer, peer_python
-from interp.storage import write_text
+from interp.storage import read_json, write_text
 from saes.base import SAE
 from saes.gated import GatedSAE
 from saes.jumprelu import JumpReLUSAE
@@ -73,6 +73,7 @@ def measure(root: Path) -> list[Agreement]:
         found.append(compare(root, name, saes.load(inner)[0], x, "it writes, we read"))
     for name, (repository, sae_id) in RELEASES.items():
         sae, _ = saes.load(snapshot(root / "hub", repository) / sae_id)
+        check_hooks(root, name, sae)
         found.append(compare(root, name, sae, x, "both read"))
     return found + [by_formula(name, golden.HERE / path) for name, path in BY_FORMULA.items()]
 
@@ -147,6 +148,13 @@ def compare(root: Path, name: str, sae: SAE, x: Tensor, direction: str) -> Agree
     layout, other = ("saelens", "SAELens") if layout == "ours" else (layout, OTHERS[layout])
     theirs = load_file(root / "results" / f"{name}.safetensors")
     return Agreement(layout, case, direction, other, *differences(sae, x, theirs))
+
+
+def check_hooks(root: Path, name: str, sae: SAE) -> None:
+    """Raises: RuntimeError if the library says of a release that it belongs elsewhere than we say."""
+    theirs, ours = read_json(root / "results" / f"{name}.json"), {"in": sae.hooks_in[0], "out": sae.hooks_out[0]}
+    if theirs != ours:
+        raise RuntimeError(f"{name}: read at {ours} by us, at {theirs} by the library")
 
 
 def by_formula(name: str, path: Path) -> Agreement:

@@ -30,6 +30,11 @@ def record(name, acts, output):
     save_file({"acts": acts.detach().contiguous(), "output": output.detach().contiguous()}, path)
 
 
+def record_hooks(name, config):
+    hooks = {"in": config["hook_name"], "out": config.get("hook_name_out") or config["hook_name"]}
+    (ROOT / "results" / f"{name}.json").write_text(json.dumps(hooks))
+
+
 def run(sae, x):
     """What a user of the library gets; a skip connection acts in `forward` only."""
     kwargs = sae.cfg.metadata.model_from_pretrained_kwargs or {}
@@ -141,11 +146,13 @@ def read_releases():
     repository, case = "google/gemma-scope-2b-pt-res", "layer_1/width_16k/average_l0_3"
     config, state, _ = loaders.gemma_2_sae_huggingface_loader(repository, case, cfg_overrides=sizes)
     record("gemma_scope/jumprelu", *run(from_converter(config, state), X))
+    record_hooks("gemma_scope/jumprelu", config)
     repository = "google/gemma-scope-2b-pt-transcoders"
     config, state, _ = loaders.gemma_2_transcoder_huggingface_loader(
         repository, case, cfg_overrides={**sizes, "d_out": D_IN}
     )
     record("gemma_scope/transcoder", *run(from_converter(config, state), X))
+    record_hooks("gemma_scope/transcoder", config)
     repository, case = "fnlp/Llama3_1-8B-Base-LXR-8x", "Llama3_1-8B-Base-L1R-8x"
     config, state, _ = loaders.llama_scope_sae_huggingface_loader(repository, case, cfg_overrides={"dtype": "float32"})
     sae = from_converter(config, state)
@@ -153,6 +160,7 @@ def read_releases():
     acts, output = run(sae, X)
     # SAELens keeps feature values in the units of training, the release's own loader in those of raw activations.
     record("llama_scope/jumprelu", acts / (D_IN**0.5 / 2.5), output)
+    record_hooks("llama_scope/jumprelu", config)
 
 
 with torch.no_grad():

@@ -8,13 +8,13 @@ from scipy.stats import rankdata
 from saes.evaluation import document_bootstrap
 from saes.feature_pass import coactivation, label_auc, neighbours
 from saes.feature_pass.coactivation import Coactivation
-from saes.feature_pass.describe import cut_all
+from saes.feature_pass.describe import SHOWN_TOKENS, cut_all, describe
 from saes.feature_pass.detection import detection_auc
 from saes.feature_pass.firing import bin_edges, density_interval, strength
 from saes.feature_pass.group_auc import grouped_auc
 from saes.feature_pass.settings import FeatureSettings
 from saes.metrics import share_unexplained
-from tests.one_pass import corpus, invented, read, spilled
+from tests.one_pass import Invented, corpus, invented, read, spilled
 
 
 @pytest.fixture(scope="module")
@@ -177,18 +177,33 @@ def test_copies_of_a_document_fall_in_the_same_half(tmp_path):
     assert 0.3 < np.mean(list(half.values())) < 0.7
 
 
-def test_detection_auc(made, tmp_path):
+def _twice(made):
+    """Every document and a copy of it, which is cut into other spans."""
+    again = np.argsort(made.document, kind="stable")
+    span = made.span.max() + 1 + np.cumsum(np.diff(made.document[again], prepend=made.document[again][0]) != 0)
+    both = {
+        name: np.concatenate([x, x[again]]) for name in ("acts", "token_ids", "keep") for x in [getattr(made, name)]
+    }
+    document = np.concatenate([made.document, made.document[again] + 1])
+    return Invented(**both, document=document, span=np.concatenate([made.span, span]), d_vocab=made.d_vocab)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_detection_auc_is_that_of_text_of_which_no_copy_is_shown(made, tmp_path, copies):
+    made = _twice(made) if copies else made
     settings = FeatureSettings(n_top=2, n_random=1, n_bands=2, per_band=1, window=4)
     whole = corpus(made, tmp_path, torch.randn(7, 5), np.ones(7, dtype=np.int64))
     text, firings = read(made, tmp_path / "again")
     edges = strength(firings, largest=1.0, n_bands=2).edges
     records = cut_all(whole.text, firings, edges, settings)
     found = detection_auc(firings, text, records)
+    contents = [sorted(made.token_ids[made.keep & (made.document == name)]) for name in made.document]
     for feature in range(made.acts.shape[1]):
         shown = [record for record in records[feature] if record["value"] > 0]
         tokens = np.concatenate([record["tokens"] for record in shown] or [np.zeros(0, int)])
         fires = np.concatenate([record["acts"] for record in shown] or [np.zeros(0)]) > 0
-        hidden = made.keep & ~np.isin(made.document, [record["document"] for record in shown])
+        seen = [contents[np.flatnonzero(made.document == record["document"])[0]] for record in shown]
+        hidden = made.keep & np.array([content not in seen for content in contents])
         truth = made.acts[hidden, feature] > 0
         if truth.sum() < label_auc.MIN_FIRINGS or truth.all():
             assert np.isnan(found[feature])
@@ -199,7 +214,7 @@ def test_detection_auc(made, tmp_path):
 
 
 def _dense_relations(made, stride=1):
-    counted = made.keep & (np.arange(made.keep.size) % stride == 0)
+    counted = made.keep & coactivation.counted(np.arange(made.keep.size), stride)
     fired = (made.acts > 0)[counted].astype(np.int64)
     return fired.T @ fired, fired.sum(0), int(counted.sum()), fired
 
@@ -221,6 +236,22 @@ def test_pairs_are_counted_over_the_whole_dictionary(made, tmp_path, monkeypatch
     np.testing.assert_array_equal(np.concatenate([part.counts for part in together]), counts)
     np.testing.assert_array_equal(together[0].firings, firings)
     assert together[0].n_tokens == counter.n_tokens == n_tokens
+
+
+def test_one_token_in_stride_is_counted_wherever_it_stands_in_its_row():
+    for stride, length in ((4, 32), (3, 30)):
+        drawn = coactivation.counted(np.arange(length * 4000), stride).reshape(4000, length)
+        # Binomial with 4,000 draws: 5 standard deviations.
+        np.testing.assert_allclose(drawn.mean(0), 1 / stride, atol=5 * (stride - 1) ** 0.5 / stride / 4000**0.5)
+    assert coactivation.counted(np.arange(50), 1).all()
+
+
+def test_windows_are_written_a_few_features_at_a_time_where_they_are_long(made, tmp_path):
+    settings, sizes = FeatureSettings(n_top=1000, window=1024), []
+    whole = corpus(made, tmp_path, torch.randn(7, 5), np.ones(7, dtype=np.int64))
+    describe(whole, settings, lambda records: sizes.append(records["tokens"].size))
+    assert sum(sizes) == 7 * settings.shown_tokens
+    assert max(sizes) <= max(SHOWN_TOKENS, settings.shown_tokens)
 
 
 def test_partners_are_the_most_correlated(made, tmp_path):

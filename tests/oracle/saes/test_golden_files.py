@@ -15,6 +15,7 @@ EXPECTED = sorted(path.relative_to(HERE) for path in HERE.rglob("expected.safete
 RESID, MLP_OUT = "blocks.1.hook_resid_post", "blocks.1.hook_mlp_out"
 HOOKS = {
     "v6_hook_z": "blocks.1.attn.hook_z",
+    "gemma-scope-2b-pt-transcoders": "blocks.1.ln2.hook_normalized",
     "transcoder": "blocks.1.ln2.hook_out",
     "groupmax": "blocks.1.hook_attn_out",
     "attn_v4": "blocks.1.hook_attn_out",

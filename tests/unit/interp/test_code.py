@@ -26,6 +26,16 @@ def test_zeros_among_the_entries_do_not_count():
     assert code.l0() == 1.0
 
 
+@given(st.integers(0, 6), st.integers(1, 9), st.integers(0, 2**31))
+def test_what_is_kept_of_a_code_is_the_chosen_part_of_its_matrix(n_rows, d_sae, seed):
+    generator = torch.Generator().manual_seed(seed)
+    code = Code.from_dense(torch.randn(n_rows, d_sae, generator=generator).relu())
+    chosen = torch.rand(d_sae, generator=generator) < 0.5
+    kept = code.keep(chosen[code.features])
+    assert torch.equal(kept.dense(), code.dense() * chosen)
+    assert kept.row_offsets.tolist() == [0, *(kept.dense() > 0).sum(1).cumsum(0).tolist()]
+
+
 def test_hooks_are_stacked_in_the_order_asked_for():
     index = torch.zeros(2, dtype=torch.int64)
     batch = ActivationBatch({"a": torch.zeros(2, 1), "b": torch.ones(2, 2)}, index, index, index)

@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +62,50 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with storage.new_folder(path) as temporary:
         (temporary / "whole").write_text("x")
     assert [p.name for p in path.iterdir()] == ["whole"]
+
+
+def _folder(path, text):
+    with storage.new_folder(path) as temporary:
+        (temporary / "x").write_text(text)
+
+
+def test_an_older_folder_is_there_until_the_new_one_is(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    _folder(path, "old")
+    replace = Path.replace
+
+    def refused(self, target):
+        if Path(target) == path and self.suffix == ".tmp":
+            raise OSError(errno.EIO, "input/output error")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(StorageError):
+        _folder(path, "new")
+    monkeypatch.undo()
+    assert (path / "x").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("killed", ["before", "after"])
+def test_a_kill_while_a_folder_is_replaced_loses_nothing(tmp_path, killed):
+    path, aside = tmp_path / "folder", tmp_path / ".folder.old"
+    _folder(aside, "old")
+    if killed == "after":
+        _folder(path, "new")
+    storage.restore_folder(path)
+    assert (path / "x").read_text() == {"before": "old", "after": "new"}[killed]
+    assert not aside.exists()
+    _folder(path, "newest")
+    assert (path / "x").read_text() == "newest"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_does_not_replace_a_file(tmp_path):
+    (tmp_path / "folder").write_text("x")
+    with pytest.raises(StorageError, match="a file stands"):
+        _folder(tmp_path / "folder", "new")
+    assert (tmp_path / "folder").read_text() == "x"
 
 
 def test_a_file_where_a_folder_is_needed_is_told(tmp_path):

@@ -1,5 +1,6 @@
 """What is encoded is what the SAE says of harvested activations, token for token, whatever shares a batch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 import saes
 from interp.activations.harvest import harvest_batch
 from interp.datasets import DataConfig
-from interp.errors import ConfigError, DataError
+from interp.errors import ArtifactError, ConfigError, DataError
 from interp.texts import Texts
 from saes.encoded_parquet import read_provenance
 from saes.encoding import COLUMNS, iter_entries
 from saes.facts import SAEFacts
-from tests.families import tiny_model
+from tests.families import SPECIAL, tiny_model, tiny_tokenizer
 from tests.specimens import HOOK, random_sae, tiny_stream
 from tests.texts import tiny_texts
 
@@ -164,6 +165,25 @@ def test_what_fails_leaves_nothing_behind(opened, tmp_path):
         read_provenance(out)
     saes.encode_file(opened, _as_texts(TEXTS), out, overwrite=True)
     assert read_provenance(out)["n_documents"] == 60
+
+
+def test_a_bos_that_the_tokenizer_lacks_is_told():
+    others = {name: token for name, token in SPECIAL.items() if name != "bos_token"}
+    model, sae = replace(tiny_model("llama"), tokenizer=tiny_tokenizer(others)), random_sae("topk")
+    with pytest.raises(ArtifactError, match=r"tokenizer has none.*--no-bos"):
+        _ = saes.OpenedSAE(Path("x"), model, sae, SAEFacts(HOOK, "topk", (24,), data=DATA)).rows
+    opened = saes.OpenedSAE(Path("x"), model, sae, SAEFacts(HOOK, "topk", (24,), data={**DATA, "prepend_bos": False}))
+    assert opened.rows.prepend_bos is False
+
+
+def test_the_texts_are_not_written_over(opened, tmp_path):
+    (tmp_path / "texts").mkdir()
+    path = tmp_path / "texts" / "a.txt"
+    path.write_text("w5 w6")
+    for name in (path, path.parent):
+        with pytest.raises(ConfigError, match="among the texts"):
+            saes.encode_file(opened, Texts(str(name), None, lambda: iter(TEXTS)), path, overwrite=True)
+    assert path.read_text() == "w5 w6"
 
 
 def test_a_model_without_bos_gets_none(tmp_path):

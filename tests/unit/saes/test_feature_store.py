@@ -1,13 +1,15 @@
 import dataclasses
+import json
 import sqlite3
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 
-from interp.errors import ArtifactError, ConfigError
+from interp.errors import ArtifactError, ConfigError, StorageError
 from saes.feature_export import export_parquet
-from saes.feature_index import SEARCHED_WINDOWS
+from saes.feature_index import SEARCHED_WINDOWS, write_index
 from saes.features import FeatureSettings, FeatureStore, write_features
 from tests.families import tiny_model
 from tests.specimens import random_sae, tiny_stream
@@ -117,6 +119,39 @@ def test_labels_survive_a_new_pass(tmp_path):
     assert FeatureStore.open(tmp_path / "features").labels() == [written]
 
 
+def test_labels_of_another_sae_are_not_taken_over(tmp_path):
+    model = tiny_model("llama")
+    stream, folder, calls = tiny_stream(tmp_path, model), tmp_path / "features", []
+    write_features(model, random_sae("topk"), stream, folder, SETTINGS)
+    written = FeatureStore.open(folder).set_label(5, label="commas")
+    again = partial(write_features, model, on_progress=lambda *told: calls.append(told))
+    with pytest.raises(ArtifactError, match="1 labels of another SAE"):
+        again(random_sae("topk", seed=1), stream, folder, SETTINGS)
+    # Told before the pass, not after it; and nothing is lost.
+    assert calls == []
+    assert FeatureStore.open(folder).labels() == [written]
+    FeatureStore.open(folder).set_label(5, label="")
+    again(random_sae("topk", seed=1), stream, folder, SETTINGS)
+    assert FeatureStore.open(folder).labels() == []
+
+
+def test_a_damaged_older_index_is_told_before_the_pass(tmp_path):
+    model, calls = tiny_model("llama"), []
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "features.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(ArtifactError, match="labels cannot be read"):
+        write_features(
+            model, random_sae("topk"), tiny_stream(tmp_path, model), tmp_path / "features", SETTINGS,
+            on_progress=lambda *told: calls.append(told),
+        )  # fmt: skip
+    assert calls == []
+
+
+def test_only_a_full_disk_asks_for_space(store, tmp_path):
+    with pytest.raises(StorageError, match="check the folder"):
+        write_index(tmp_path / "nowhere", store.statistics, [], [])
+
+
 def test_provenance_says_what_was_looked_at(store):
     assert store.provenance["settings"]["n_top"] == 4
     assert store.provenance["data"]["split"]["used"] == "all"
@@ -138,12 +173,14 @@ def test_a_missing_or_damaged_index_is_named(tmp_path, folder):
 
 def test_parquet_holds_every_feature_and_window(store, tmp_path):
     s = store.statistics
-    features, windows = export_parquet(s, tmp_path / "out")
+    features, windows = export_parquet(s, tmp_path / "out", provenance=store.provenance)
     table = pyarrow.parquet.read_table(features)
     assert table.num_rows == s.d_sae
     np.testing.assert_array_equal(table["density"].to_numpy(), s.density)
     np.testing.assert_array_equal(np.array(table["partners"].to_pylist()), s.partners)
     assert table.schema.metadata[b"n_tokens"] == str(s.n_tokens).encode()
+    for path in (features, windows):
+        assert json.loads(pyarrow.parquet.read_schema(path).metadata[b"provenance"]) == store.provenance
     shown = pyarrow.parquet.read_table(windows).to_pylist()
     assert len(shown) == sum(int((getattr(s, kind).values > 0).sum()) for kind in ("top", "random", "quantile"))
     for row in shown[:50]:

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from interp.activations.harvest import harvest_batch
-from interp.datasets import TokenBatch
+from interp.datasets import TokenBatch, TokenStream
 from interp.errors import ArtifactError
 from saes.facts import SAEFacts
-from saes.feature_pass import describe, shards
+from saes.feature_pass import describe, detection, shards
+from saes.feature_pass.pass_facts import pass_facts
 from saes.features import (
     FeatureSettings,
     collect_features,
@@ -19,6 +20,7 @@ from saes.features import (
     save_features,
     write_features,
 )
+from saes.normalised import NormalisedSAE
 from tests.families import tiny_model
 from tests.specimens import HOOK, random_sae, tiny_stream
 
@@ -47,6 +49,8 @@ def statistics(model, sae, stream):
         # Several shards and several blocks, as large text and large dictionaries make them.
         small.setattr(shards, "SHARD_TOKENS", 150)
         small.setattr(describe, "BLOCK_FEATURES", 7)
+        small.setattr(describe, "SHOWN_TOKENS", 3 * EVERYTHING.shown_tokens)
+        small.setattr(detection, "HIDDEN_CELLS", 2 * model.d_vocab)
         return collect_features(model, sae, stream, EVERYTHING)
 
 
@@ -248,6 +252,34 @@ def test_a_partial_pass_over_something_else_is_not_gone_on_with(model, sae, stre
         write_features(model, random_sae("matryoshka", seed=1), stream, tmp_path / "a", other, on_progress=kill)
     found = write_features(model, sae, stream, tmp_path / "a", other)
     _same(found.in_memory(), collect_features(model, sae, stream, other))
+
+
+def test_what_determines_a_pass_is_told_apart(model, tmp_path):
+    sae, stream = random_sae("topk", k=2), tiny_stream(tmp_path, model)
+    other_k = random_sae("topk", k=8)
+    other_k.load_state_dict(sae.state_dict())
+    told = [pass_facts(model, each, stream, EVERYTHING) for each in (sae, other_k)]
+    told += [pass_facts(model, NormalisedSAE(sae, mode), stream, EVERYTHING) for mode in ("centre", "layer_norm")]
+    for change in ({"batch_tokens": 48}, {"text_field": "story"}):
+        config = stream.config.model_copy(update=change)
+        told.append(pass_facts(model, sae, TokenStream(stream.documents, model, config, split="all"), EVERYTHING))
+    assert len({json.dumps(facts, sort_keys=True) for facts in told}) == len(told)
+    assert told[0] == pass_facts(model, sae, tiny_stream(tmp_path, model), EVERYTHING)
+
+
+def test_a_kill_while_statistics_are_made_leaves_nothing_beside_the_folder(model, sae, stream, tmp_path):
+    seen = []
+
+    def look(what, _done, _total):
+        if what == "statistics":
+            seen.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    left = tmp_path / "a.partial" / ".a.0123abcd.tmp"
+    left.mkdir(parents=True)
+    write_features(model, sae, stream, tmp_path / "a", EVERYTHING, on_progress=look)
+    assert seen
+    assert all(names == ["a.partial"] for names in seen)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_fewer_tokens_are_fewer(model, sae, stream):

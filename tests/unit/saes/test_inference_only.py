@@ -110,6 +110,7 @@ def test_a_code_keeps_its_tokens_through_replace_and_active_and_is_refused_witho
         assert isinstance(code.active(), AnchoredCode)
         torch.testing.assert_close(sae.decode(code.active()), sae.decode(code))
         sae.decode(replace(code, values=code.values * 0))
+        assert isinstance(code.keep(code.features < 6), AnchoredCode)
         with pytest.raises(ConfigError, match=r"dataclasses\.replace"):
             sae.decode(Code(code.values, code.features, code.row_offsets, code.d_sae))
 
@@ -175,7 +176,8 @@ def test_what_saelens_has_nothing_for_is_not_written(tmp_path):
 def test_they_say_that_they_are_not_for_training_and_what_width_they_take():
     none = torch.empty(0, dtype=torch.int64)
     nothing = ActivationBatch({HOOK: torch.empty(0, 16)}, none, none, none)
-    for sae in (randomised(GatedSAE(_config(), 16, hooks_in=(HOOK,))), NormalisedSAE(random_sae("topk"), "centre")):
+    gated = randomised(GatedSAE(_config(), 16, hooks_in=(HOOK,)))
+    for sae in (gated, NormalisedSAE(random_sae("topk"), "centre"), transcoder(skip=False)):
         with pytest.raises(ConfigError, match=f"{type(sae).__name__} on, which is for inference only"):
             sae.losses(nothing)
         with pytest.raises(ShapeError, match="check the hook"):

@@ -67,6 +67,8 @@ def test_a_sparsify_folder_is_named_after_its_module(copy, tmp_path):
         "embed_tokens": "hook_embed",
     }.items():
         assert saes.load_facts(shutil.copytree(folder, tmp_path / name)).hook == hook
+    for name in ("epoch_3", "batch.7", "math_12", "h_3_mlp"):
+        _refused(shutil.copytree(folder, tmp_path / name), "names no module")
     other = shutil.copytree(folder, tmp_path / "something")
     _refused(other, "names no module")
     assert saes.load(other, hook="blocks.2.hook_resid_pre")[1].hook == "blocks.2.hook_resid_pre"
@@ -86,6 +88,7 @@ def test_sparsifys_run_config_says_model_data_and_context():
         ("AutoEncoder", {"activation_dim": 7}, r"encoder\.weight: got \(10, 6\)"),
         ("AutoEncoder", {"dict_class": "AutoEncoderNew"}, "tensor bias does not belong there"),
         ("AutoEncoder", {"submodule_name": "my_favourite"}, "hook="),
+        ("AutoEncoder", {"submodule_name": None}, "no submodule_name that tells the hook"),
         ("MatryoshkaBatchTopKSAE", {"dict_size": 11}, r"W_dec: got|W_enc: got"),
     ],
 )
@@ -103,6 +106,18 @@ def test_dictionary_learnings_classes_become_ours():
     assert isinstance(nested, saes.MatryoshkaSAE)
     assert facts.prefixes == nested.prefix_widths() == (4, 10)
     assert facts.data == {"context_size": 24}
+
+
+@pytest.mark.parametrize("name", ["BatchTopKSAE", "MatryoshkaBatchTopKSAE"])
+@pytest.mark.parametrize(
+    ("threshold", "match"), [(None, "threshold is missing"), (torch.tensor([0.2]), r"threshold: got \(1,\) float32")]
+)
+def test_what_selected_over_batches_needs_its_one_threshold(copy, name, threshold, match):
+    folder = copy(f"dictionary_learning/{name}")
+    state = torch.load(folder / "ae.pt", weights_only=True)
+    del state["threshold"]
+    torch.save(state if threshold is None else {**state, "threshold": threshold}, folder / "ae.pt")
+    _refused(folder, match)
 
 
 class _Harmful:
@@ -129,6 +144,26 @@ def test_nothing_in_an_npz_file_is_run(copy):
     _refused(folder, "not an archive of arrays")
     (folder / "params.npz").write_bytes(b"PK")
     _refused(folder, "damaged")
+
+
+def test_a_packed_npz_file_that_is_corrupt_is_told(copy):
+    folder = copy(GEMMA)
+    with np.load(folder / "params.npz") as arrays:
+        np.savez_compressed(folder / "params.npz", **arrays)
+    data = bytearray((folder / "params.npz").read_bytes())
+    # Behind the first member's header of 30 bytes, its name and its sizes in an extra field.
+    data[70:90] = b"\xff" * 20
+    (folder / "params.npz").write_bytes(data)
+    _refused(folder, "not an archive of arrays")
+
+
+@pytest.mark.parametrize(("folder", "name"), [("dictionary_learning/AutoEncoder", "ae.pt"), (GEMMA, "params.npz")])
+def test_a_pointer_to_a_file_is_told_from_the_file(copy, folder, name):
+    path = copy(folder) / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    _refused(path.parent, "a pointer of git-LFS")
+    path.write_text("<html>Not found</html>")
+    _refused(path.parent, "it begins with b'<html>Not fo'")
 
 
 @pytest.mark.parametrize(
@@ -234,6 +269,88 @@ def test_a_folder_that_holds_no_sae_says_where_one_is(tmp_path, copy):
     _refused(tmp_path / "half", "expected cfg.json, ae.pt, params.npz")
     (tmp_path / "half" / "cfg.json").write_text("{}")
     _refused(tmp_path / "half", "without sae_weights.safetensors or sae.safetensors")
+
+
+def test_a_folder_that_may_not_be_read_is_no_reason_to_fail(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    listed = type(tmp_path).iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", iterdir)
+    _refused(tmp_path, "expected cfg.json, ae.pt, params.npz")
+    _refused(tmp_path / "closed", "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"architecture": ["jumprelu"]}, "architecture"),
+        ({"metadata.hook_name": 5}, "hook_name"),
+        ({"metadata.model_from_pretrained_kwargs": ["x"]}, "model_from_pretrained_kwargs: got"),
+        ({"metadata.training_architecture_details": ["k"]}, "training_architecture_details: got"),
+        ({"metadata.training_architecture_details": {"k": None}}, "k: got None"),
+        ({"metadata.training_architecture_details": {"k": float("nan")}}, "k: got nan"),
+        ({"d_sae": None}, "d_sae: got None"),
+    ],
+)
+def test_what_a_saelens_config_may_not_say(copy, changes, match):
+    folder = copy("saelens/v6_jumprelu")
+    config = json.loads((folder / "cfg.json").read_text())
+    for name, value in changes.items():
+        (config["metadata"] if "." in name else config)[name.split(".")[-1]] = value
+    (folder / "cfg.json").write_text(json.dumps(config))
+    _refused(folder, match)
+
+
+def test_an_older_saelens_config_is_held_to_its_types_too(copy):
+    folder = copy("saelens/v3_topk")
+    _edit(folder / "cfg.json", activation_fn_kwargs=[3])
+    _refused(folder, r"activation_fn_kwargs: got \[3\]")
+
+
+def test_the_whole_dictionary_is_the_last_level(copy):
+    folder = copy("saelens/v6_jumprelu")
+    tensors = load_file(folder / "sae_weights.safetensors")
+    save_file({**tensors, "threshold": torch.full((10,), 0.2)}, folder / "sae_weights.safetensors")
+    metadata = json.loads((folder / "cfg.json").read_text())["metadata"]
+    trained = {"training_architecture": "matryoshka_batchtopk"}
+    for widths in ([4], [4, 10]):
+        details = {"training_architecture_details": {"k": 3, "matryoshka_widths": widths}}
+        _edit(folder / "cfg.json", metadata=metadata | trained | details)
+        assert saes.load(folder)[1].prefixes == (4, 10)
+    details = {"training_architecture_details": {"k": 3, "matryoshka_widths": "ab"}}
+    _edit(folder / "cfg.json", metadata=metadata | trained | details)
+    _refused(folder, "matryoshka_widths: got 'ab'")
+
+
+@pytest.mark.parametrize(("hook", "hook_out"), [("hook_resid_mid", "attn.hook_z"), ("ln2.hook_out", "hook_mlp_out")])
+def test_a_transcoder_of_a_centred_model_is_refused(copy, hook, hook_out):
+    folder = copy("saelens/v6_transcoder")
+    metadata = json.loads((folder / "cfg.json").read_text())["metadata"]
+    centred = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    names = {"hook_name": f"blocks.1.{hook}", "hook_name_out": f"blocks.1.{hook_out}"}
+    _edit(folder / "cfg.json", metadata=metadata | centred | names)
+    _refused(folder, "a transcoder of a model with centred writing weights")
+
+
+def test_models_of_rms_norms_are_not_centred(copy):
+    folder = copy("saelens/v6_center_writing_weights")
+    assert isinstance(saes.load(folder)[0], NormalisedSAE)
+    metadata = json.loads((folder / "cfg.json").read_text())["metadata"]
+    for name in ("gemma-2b", "meta-llama/Llama-3.2-1B"):
+        _edit(folder / "cfg.json", metadata=metadata | {"model_name": name})
+        assert not isinstance(saes.load(folder)[0], NormalisedSAE)
+
+
+def test_a_norm_of_several_numbers_is_refused(copy):
+    folder = copy("llama_scope/Llama-Scope-R1-Distill/L1R")
+    path = folder / "sae_weights.safetensors"
+    save_file({**load_file(path), "dataset_average_activation_norm.in": torch.ones(2)}, path)
+    _refused(folder, r"dataset_average_activation_norm\.in: got \(2,\) numbers")
 
 
 def test_released_saes_of_centred_models_are_known_by_their_repository(copy, tmp_path):
