@@ -4,12 +4,13 @@ Axes: b rows, t position in the row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
-from interp.chat import Conversation, encode_chat
+from interp.chat import Conversation, encode_chat, template_facts
 from interp.config import Config
 from interp.deduplication import Deduplicate, without_duplicates
 from interp.document_hash import split_share
@@ -17,7 +18,8 @@ from interp.documents import Documents, open_documents
 from interp.errors import ConfigError, DataError
 from interp.hub_documents import Place
 from interp.models import Model
-from interp.overlap import overlap_facts
+from interp.overlap import READ_DOCUMENTS, overlap_facts
+from interp.recording import ProgressLines
 from interp.token_rows import EncodedDocument, Row, collate, packed_rows, padded_rows
 from interp.token_rows import TokenBatch as TokenBatch
 
@@ -58,15 +60,16 @@ class DataConfig(Config):
     """Begin each row (packed: each document) with BOS, an encoder's with [CLS] before and [SEP] after the text; unset:
     yes if the tokenizer has one."""
     deduplicate: Deduplicate = "no"
-    """Read each document once: exact (same words in the same order) or near (most runs of 13 words shared, MinHash).
-    What came before is told from the first document on, so that going on with a run reads the text again."""
+    """Read each document once: exact (same words in the same order) or near (most runs of 13 words shared, MinHash; in
+    scripts without spaces the same as exact). What came before is told from the first document on, so that going on
+    with a run reads the text again."""
     deduplicate_mib: int = Field(64, ge=1, le=65_536)
     """Memory in MiB that tells what came before: 64 are enough for about 20 million documents, or 2 million if near."""
     heldout_share: float = Field(0.05, ge=0.0, lt=1.0)
     """Share of the documents, chosen by the hash of their text, kept apart for evaluation."""
     overlap_documents: int = Field(20_000, ge=0)
     """Training documents in which runs of 13 words of the evaluation text are looked for; the manifest tells the share
-    that was found. 0: no check."""
+    that was found, null for scripts without spaces, whose words are not told apart. 0: no check."""
     batch_tokens: int = Field(8192, ge=1)
     """Tokens per forward pass of the model."""
     mask: MaskPolicy = MaskPolicy()
@@ -113,7 +116,9 @@ class TokenStream:
         return {
             "dataset": self.documents.name,
             "content_hash": self.documents.content_hash,
+            "text_field": self.config.text_field,
             **self._deduplicated(),
+            **self._chat_template(),
             "split": {"by": "document hash", "heldout_share": self.config.heldout_share, "used": self.split},
             "context_size": self.config.context_size,
             "rows": self.config.rows,
@@ -125,14 +130,31 @@ class TokenStream:
         by = self.config.deduplicate
         return {} if by == "no" else {"deduplicate": {"by": by, "mebibytes": self.config.deduplicate_mib}}
 
-    def iter_texts(self) -> Iterator[str]:
-        """The documents of the split, once."""
-        return (text for _, text in self.documents.iter_from() if text.strip() and self._in_split(text))
+    def _chat_template(self) -> dict[str, Any]:
+        """What wrote the text around messages; nothing for plain text, by the first document."""
+        tokenizer = self._model.tokenizer
+        if not tokenizer.chat_template:
+            return {}
+        first = next(self.documents.iter_from(), None)
+        return {"chat_template": template_facts(tokenizer)} if first and isinstance(first[1], Conversation) else {}
 
     def overlap(self, evaluated: "TokenStream") -> dict[str, Any]:
-        """What a manifest records of the runs of words that evaluation text shares with this stream's."""
-        n_documents = self.config.overlap_documents
-        return overlap_facts(evaluated.iter_texts(), self.iter_texts(), n_training_documents=n_documents)
+        """What a manifest records of the runs of words that evaluation text shares with this stream's.
+
+        Nothing where nothing is held out; of either text no more than the first documents are read.
+        """
+        if evaluated.split == "heldout" and evaluated.config.heldout_share == 0:
+            return {}
+        with ProgressLines("overlap with training text", None) as progress:
+            texts = (stream._first_texts(progress) for stream in (evaluated, self))
+            return overlap_facts(*texts, n_training_documents=self.config.overlap_documents)
+
+    def _first_texts(self, progress: ProgressLines) -> Iterator[str]:
+        for n_read, (_, text) in enumerate(islice(self.documents.iter_from(), READ_DOCUMENTS), start=1):
+            if n_read % 100 == 0:
+                progress.show(n_read, f"{self.split} documents read")
+            if text.strip() and self._in_split(text):
+                yield text
 
     def with_split(self, split: Split) -> "TokenStream":
         """The same data with another of its splits."""
@@ -200,7 +222,9 @@ class TokenStream:
         # whoever reads on meets short and long documents mixed.
         batches = self._cut(sorted(rows, key=len))
         order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(texts[0][0]))
-        pad = self._model.tokenizer.pad_token_id or 0
+        pad = self._model.tokenizer.pad_token_id
+        # Some tokenizers have a padding token that the model lacks; what stands there is never looked at.
+        pad = pad if pad is not None and pad < self._model.d_vocab else 0
         for index in order.tolist():
             batch = collate(batches[index], pad=pad, masked=self.masked, packed=packed)
             self.check_vocabulary(batch)

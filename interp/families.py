@@ -16,6 +16,8 @@ class Family:
     parallel behind one norm. `causal`: tokens see only what stands before them; the others are encoders, read at
     their base model. `post_norm`: norms stand after each addition to the stream (BERT), not before attention and MLP.
     `positions_from_padding`: positions are counted from the padding token's id on, so that many fewer fit the table.
+    `rms_norm`: norms divide by the root mean square and do not take the mean off. `old_buffers`: masks that published
+    files of the architecture hold and the model no longer reads, from a block.
     """
 
     embed: str
@@ -38,6 +40,8 @@ class Family:
     causal: bool = True
     post_norm: bool = False
     positions_from_padding: bool = False
+    rms_norm: bool = False
+    old_buffers: tuple[str, ...] = ()
 
 
 GPT2 = Family(
@@ -61,6 +65,7 @@ GPT_NEO = replace(
     qkv=("attn.attention.q_proj", "attn.attention.k_proj", "attn.attention.v_proj"),
     qkv_layout="separate",
     z="attn.attention.out_proj",
+    old_buffers=("attn.attention.bias", "attn.attention.masked_bias"),
 )
 
 GPTJ = Family(
@@ -76,6 +81,7 @@ GPTJ = Family(
     mlp_post="mlp.fc_out",
     mlp_out="mlp",
     parallel=True,
+    old_buffers=("attn.bias", "attn.masked_bias"),
 )
 
 GPT_NEOX = Family(
@@ -106,6 +112,7 @@ LLAMA = Family(
     mlp_pre_linear="mlp.up_proj",
     mlp_post="mlp.down_proj",
     mlp_out="mlp",
+    rms_norm=True,
 )
 
 # Gemma 2 and 3 add a norm after attention and one after the MLP; what reaches the stream is their output.

@@ -44,6 +44,11 @@ class HubStream:
             yield _flat(stream.state_dict(), self.name), record
 
 
+def former_hash(name: str) -> str:
+    """What runs recorded of a hub data set before its files were: the name alone, so that it cannot tell versions."""
+    return hashlib.sha256(f"{name}@".encode()).hexdigest()
+
+
 def _open(name: str) -> tuple[Any, list[str]]:
     """The stream and the addresses of its files."""
     try:

@@ -13,7 +13,7 @@ from interp.storage import is_there
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "assets" / "model"
-WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.model", "*.txt"]
+WANTED_FROM_HUB = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def find_folder(name: str) -> Path:

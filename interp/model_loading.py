@@ -78,7 +78,7 @@ def load_weights(folder: Path, family: Family, **settings: Any) -> PreTrainedMod
     hf, info = loaded
     # transformers would only warn of these, and fill what is missing with random numbers.
     for kind in ("missing", "mismatched", "unexpected"):
-        keys = {str(key) for key in info[f"{kind}_keys"] if not _is_head(family, kind, str(key))}
+        keys = {str(key) for key in info[f"{kind}_keys"] if not _is_unread(family, kind, str(key))}
         if keys:
             raise ModelError(
                 f"{folder}: weights and config.json do not belong together: {kind} {min(keys)}; "
@@ -88,8 +88,11 @@ def load_weights(folder: Path, family: Family, **settings: Any) -> PreTrainedMod
     return model
 
 
-def _is_head(family: Family, kind: str, key: str) -> bool:
-    """Whether a key belongs to what we do not read of an encoder: its pooler and its task heads."""
+def _is_unread(family: Family, kind: str, key: str) -> bool:
+    """Whether a key belongs to what nobody reads: old masks; of an encoder, its pooler and its task heads."""
+    in_block = key.removeprefix(f"{family.blocks}.").partition(".")[2]
+    if kind == "unexpected" and in_block in family.old_buffers:
+        return True
     if family.causal:
         return False
     body = ("embeddings.", family.blocks.partition(".")[0] + ".")

@@ -14,14 +14,15 @@ from interp.word_ngrams import Hashes, N, ngram_hashes
 class VerbatimOverlap:
     """Shares of documents and of word n-grams that occur in the reference.
 
-    Units: a document counts if at least one of its n-grams occurs; documents shorter than n words have none.
+    Units: a document counts if at least one of its n-grams occurs; documents shorter than n words have none. Without
+    any n-gram (short texts, scripts without spaces) nothing was compared and the shares are None.
     """
 
     n: int
     n_documents: int
     n_ngrams: int
-    document_share: float
-    ngram_share: float
+    document_share: float | None
+    ngram_share: float | None
 
 
 def verbatim_overlap(texts: Iterable[str], reference: Iterable[str], *, n: int = N) -> VerbatimOverlap:
@@ -34,8 +35,10 @@ def verbatim_overlap(texts: Iterable[str], reference: Iterable[str], *, n: int =
     hashes, document, n_documents = _all_ngrams(texts, n)
     hit = _occur_in(hashes, reference, n)
     n_ngrams = hashes.shape[0]
+    if n_ngrams == 0:
+        return VerbatimOverlap(n, n_documents, 0, None, None)
     n_hit = np.unique(document[hit]).shape[0]
-    return VerbatimOverlap(n, n_documents, n_ngrams, n_hit / max(n_documents, 1), int(hit.sum()) / max(n_ngrams, 1))
+    return VerbatimOverlap(n, n_documents, n_ngrams, n_hit / n_documents, int(hit.sum()) / n_ngrams)
 
 
 def without_overlap(texts: Iterable[str], reference: Iterable[str], *, n: int = N) -> list[str]:
@@ -68,19 +71,29 @@ def _occur_in(hashes: Hashes, reference: Iterable[str], n: int) -> np.ndarray:
 
 EVALUATED_DOCUMENTS = 2000
 """Evaluation documents that are compared with training text; the first ones."""
+READ_DOCUMENTS = 100_000
+"""Documents of either text that are read for it at most, however few of them belong to the split."""
 
 
 def overlap_facts(evaluated: Iterable[str], training: Iterable[str], *, n_training_documents: int) -> dict[str, Any]:
     """The overlap of evaluation text with the first training documents, as a manifest records it.
 
-    Nothing where there is nothing to compare: no evaluation text, or n_training_documents of 0.
+    Nothing where it is not asked for: n_training_documents of 0. Both texts hold what there is of their split among
+    the first READ_DOCUMENTS documents.
     """
-    texts = list(islice(evaluated, EVALUATED_DOCUMENTS)) if n_training_documents else []
-    if not texts:
+    if n_training_documents == 0:
         return {}
+    texts = list(islice(evaluated, EVALUATED_DOCUMENTS))
+    if not texts:
+        return not_measured(f"no evaluation text among the first {READ_DOCUMENTS:,} documents")
     reference = _Counted(islice(training, n_training_documents))
     found = verbatim_overlap(texts, reference)
     return {"overlap_with_training": {**asdict(found), "n_training_documents": reference.n}}
+
+
+def not_measured(reason: str) -> dict[str, Any]:
+    """What is recorded in place of the overlap."""
+    return {"overlap_with_training": {"not_measured": reason}}
 
 
 class _Counted:

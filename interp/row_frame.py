@@ -8,11 +8,11 @@ from transformers import PreTrainedTokenizerBase
 
 @dataclass(frozen=True, slots=True)
 class RowFrame:
-    """A tokenizer's own frame around a text, measured rather than looked up.
+    """A tokenizer's own frame around a text.
 
     begin: BOS, or an encoder's [CLS]; None where the tokenizer has neither (Qwen). end: an encoder's [SEP]; None for
-    language models. added: whether the tokenizer itself puts `begin` before a text (Llama, Gemma, BERT) or leaves that
-    to the caller (GPT-2, Pythia); rows begin with it in both cases unless told otherwise.
+    language models. added, measured: whether the tokenizer itself puts `begin` before a text (Llama, Gemma, BERT) or
+    leaves that to the caller (GPT-2, Pythia); rows begin with it in both cases unless told otherwise.
     """
 
     begin: int | None
@@ -22,15 +22,17 @@ class RowFrame:
 
     @staticmethod
     def of(tokenizer: PreTrainedTokenizerBase, *, causal: bool) -> "RowFrame":
-        """Measured on an empty text, to which a tokenizer adds its frame and nothing else."""
+        """`begin` and `end` as the tokenizer names them, `added` by what it makes of an empty text."""
         begin: int | None = tokenizer.bos_token_id
         end: int | None = None
         if not causal:
             begin = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else begin
             end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
-        frame: list[int] = tokenizer("", add_special_tokens=True)["input_ids"]
-        text = None if begin is None else str(tokenizer.convert_ids_to_tokens(begin))
-        return RowFrame(begin, end, text, begin is not None and begin in frame)
+        # Where BOS and EOS are one token, an EOS behind nothing would stand first too.
+        text = "a" if begin == tokenizer.eos_token_id else ""
+        framed: list[int] = tokenizer(text, add_special_tokens=True)["input_ids"]
+        begin_text = None if begin is None else str(tokenizer.convert_ids_to_tokens(begin))
+        return RowFrame(begin, end, begin_text, begin is not None and framed[:1] == [begin])
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from interp.config import Config, read_yaml
 from interp.errors import ArtifactError, ConfigError
+from interp.hub_documents import former_hash
 from interp.storage import is_there, make_folder, read_json, write_json, write_text
 
 SCHEMA_VERSION = 1
@@ -141,14 +142,20 @@ class RunFolder:
         Raises: ConfigError if a run is there already; StorageError if the folder cannot be written.
         """
         run = cls(Path(path))
-        if run.started:
-            raise ConfigError(f"{path}: already holds a run; give another --out, or --resume to go on with this one")
-        if run.config_path.exists():
-            raise ConfigError(f"{run.config_path}: is there without a run and would be replaced; give another --out")
+        run.check_free()
         make_folder(run.path)
         write_text(run.config_path, config.to_yaml())
         run.write_manifest(manifest)
         return run
+
+    def check_free(self) -> None:
+        """Raises: ConfigError if a run or a config is there already."""
+        if self.started:
+            raise ConfigError(
+                f"{self.path}: already holds a run; give another --out, or --resume to go on with this one"
+            )
+        if self.config_path.exists():
+            raise ConfigError(f"{self.config_path}: is there without a run and would be replaced; give another --out")
 
     def manifest(self) -> RunManifest:
         """Raises: ArtifactError if it is damaged or of another schema version."""
@@ -183,11 +190,15 @@ class RunFolder:
                 )
 
     def check_same_inputs(self, *, model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        """Raises: ArtifactError if the model's or the data's content differs from what the run was started with."""
+        """Raises: ArtifactError if model, data or chat template differ from what the run was started with."""
         manifest = self.manifest()
-        for what, was, is_now in (("model", manifest.model, model), ("data set", manifest.data, data)):
+        inputs = [("model", manifest.model, model), ("data set", manifest.data, data)]
+        # Runs that are older than the record of templates are taken as they are.
+        if then := manifest.data.get("chat_template"):
+            inputs.append(("chat template", then, data.get("chat_template") or {}))
+        for what, was, is_now in inputs:
             then, now = was.get("content_hash"), is_now.get("content_hash")
-            if then != now:
+            if then not in (now, former_hash(str(is_now.get("dataset")))):
                 raise ArtifactError(
                     f"{self.path}: the {what}'s content has changed since the run was started "
                     f"({str(then)[:12]}… then, {str(now)[:12]}… now); restore it or start anew"

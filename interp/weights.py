@@ -5,6 +5,7 @@ Axes: i inputs, o outputs of a linear module.
 
 import hashlib
 import json
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -36,17 +37,23 @@ def randomise(hf: PreTrainedModel, seed: int) -> None:
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
 
 
+_PLAIN = (torch.float32, torch.bfloat16, torch.float16)
+
+
 def linear_matrix(module: nn.Module, n_in: int, dtype: torch.dtype) -> Float[Tensor, "o i"]:
     """The matrix that a linear module multiplies by, in float32; of quantised weights, what they amount to.
 
     Quantised weights are stored in forms of their packages' own; what the module makes of unit vectors is the same for
     all of them. `dtype` is that of the module's inputs.
     """
-    weight = module.get_parameter("weight")
-    if type(weight) is nn.Parameter and weight.is_floating_point() and not hasattr(module, "quant_state"):
+    weight = getattr(module, "weight", None)
+    # Modules of packages may keep weights that are plain to look at and a scale elsewhere.
+    if type(module) in (nn.Linear, Conv1D) and type(weight) is nn.Parameter and weight.dtype in _PLAIN:
         plain = weight.detach().float()
         return plain.T if isinstance(module, Conv1D) else plain
     with torch.no_grad():
-        units = torch.eye(n_in, dtype=dtype, device=weight.device)
+        # Some have no parameters but buffers.
+        device = next(chain(module.parameters(), module.buffers())).device
+        units = torch.eye(n_in, dtype=dtype, device=device)
         rows: Tensor = module(units) - module(torch.zeros_like(units[:1]))
     return rows.float().T

@@ -48,11 +48,14 @@ def collect(config: CollectConfig, *, resume: bool = False) -> RunFolder:
 
     Raises: ConfigError if the folder holds something else; StorageError if the disk is full (resume goes on).
     """
+    run = RunFolder(config.out)
+    goes_on = resume and run.started
+    if not goes_on:
+        run.check_free()
     model = load_model(config.model, device=config.device, dtype=config.dtype)
     stream = open_stream(config.dataset, model, config.data)
     source = Harvest(model, stream, config.hooks)
-    run = RunFolder(config.out)
-    if resume and run.started:
+    if goes_on:
         run.check_same_config(config, may_differ=("tokens", "out"))
         run.check_same_inputs(model=model.facts, data=stream.facts)
     else:

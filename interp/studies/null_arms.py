@@ -19,7 +19,7 @@ from interp.activations.harvest import harvest_batch
 from interp.errors import ConfigError
 from interp.runs import RunFolder
 from interp.storage import write_json
-from saes.evaluate_run import evaluate_parts
+from saes.evaluate_run import evaluate_parts, write_evaluation
 from saes.evaluation import ArmScore, Evaluation, evaluate
 from saes.null_arms import ShuffledTokens, trained_arms, untrained_arms, with_null_arms
 from saes.run_parts import RunParts, open_run
@@ -83,7 +83,7 @@ def run_null_arms(config: TrainConfig, *, n_seeds: int = 1, n_tokens: int = 100_
 def evaluate_with_arms(run: RunFolder, *, n_tokens: int) -> Evaluation:
     """Evaluate a finished run and its null arms, and write evaluation.json with all of them into its folder."""
     parts = open_run(run.path)
-    own = evaluate_parts(parts, n_tokens=n_tokens)
+    own = write_evaluation(parts, n_tokens=n_tokens)
     both = with_null_arms(own, dict(_iter_arms(parts, n_tokens)))
     write_json(run.evaluation_path, both.to_json())
     return both

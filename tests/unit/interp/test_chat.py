@@ -1,6 +1,7 @@
 """Every token of a conversation is known to be somebody's words or the template's, and BOS stands there once."""
 
 import json
+from fnmatch import fnmatch
 
 import pytest
 from tokenizers import Tokenizer
@@ -8,10 +9,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Sequence, Split, WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from interp.chat import Conversation, Message, encode_chat, parse_conversation, render
+from interp.chat import Conversation, Message, encode_chat, parse_conversation, render, template_facts
 from interp.datasets import DataConfig, MaskPolicy, open_stream
-from interp.errors import ConfigError, DataError
+from interp.errors import ArtifactError, ConfigError, DataError
+from interp.model_files import WANTED_FROM_HUB
 from interp.models import wrap_model
+from interp.runs import RunFolder, RunManifest
+from saes.facts import data_difference
 from tests.families import D_VOCAB, SPECIAL, tiny_model, tiny_tokenizer
 from tests.texts import tiny_texts, write_jsonl
 
@@ -68,6 +72,65 @@ def test_what_the_template_trims_is_not_looked_for(template):
     talk = [{"role": "user", "content": "  w4 w5\n"}, {"role": "assistant", "content": "\n w6 "}]
     found = [(token, role) for token, role in said_by(chat_tokenizer(template), talk) if role]
     assert found == [("w4", "user"), ("w5", "user"), ("w6", "assistant")]
+
+
+# Llama 2 puts the system's words into the first user message before it trims that; Gemma 3 trims users alone.
+MIXED = {
+    "llama 2": "{{ bos_token }} [INST] {{ ('<im>' + messages[0]['content'] + '<end> ' + messages[1]['content']) "
+    "| trim }} [/INST] {{ messages[2]['content'] | trim }} {{ eos_token }}",
+    "gemma 3": "{{ messages[0]['content'] }}\n\n<im> user {{ messages[1]['content'] | trim }} <end>"
+    " <im> model {{ messages[2]['content'] | trim }} <end>",
+}
+
+
+@pytest.mark.parametrize("template", MIXED)
+def test_some_messages_are_trimmed_and_others_not(template):
+    tokenizer = chat_tokenizer("chatml")
+    tokenizer.chat_template = MIXED[template]
+    talk = [
+        {"role": "system", "content": " w4\n"},
+        {"role": "user", "content": " w5 w6\n"},
+        {"role": "assistant", "content": "\n w7 "},
+    ]
+    chat = render(tokenizer, parse_conversation(talk, "here"), "here")
+    said = [chat.text[start:end] for start, end in chat.spans]
+    assert said == [" w4\n", " w5 w6" if template == "llama 2" else "w5 w6", "w7"]
+
+
+def test_a_template_that_prints_the_date_writes_the_same_on_every_day():
+    tokenizer = chat_tokenizer("chatml")
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }} {{ messages[0]['content'] }}"
+    chat = render(tokenizer, parse_conversation(TALK[:1], "here"), "here")
+    assert chat.text == "26 Jul 2024 w4 w5 user"
+    assert template_facts(tokenizer)["date"] == "2024-07-26"
+    tokenizer.chat_template = "{{ strftime_now('%d' ~ '%Y') }}"
+    with pytest.raises(DataError, match="a date format that is not written out"):
+        render(tokenizer, parse_conversation(TALK[:1], "here"), "here")
+
+
+def test_the_template_is_recorded_where_conversations_are_read(tmp_path):
+    records = [stream_of(tmp_path, template).facts["chat_template"] for template in ("chatml", "llama", "chatml")]
+    assert records[0] == records[2] != records[1]
+    model = wrap_model(tiny_model("llama").hf, chat_tokenizer("chatml"), name="chat")
+    plain = open_stream(str(write_jsonl(tmp_path / "t.jsonl", ["w4"])), model, DataConfig(context_size=8))
+    assert "chat_template" not in plain.facts
+    assert any(fnmatch("chat_template.jinja", pattern) for pattern in WANTED_FROM_HUB)
+
+
+def test_a_run_does_not_go_on_with_another_template(tmp_path):
+    one, other = (stream_of(tmp_path, template).facts for template in ("chatml", "llama"))
+    run = RunFolder.begin(tmp_path / "run", DataConfig(), RunManifest.begin("sae", seed=0, data=one))
+    run.check_same_inputs(model={}, data=one)
+    with pytest.raises(ArtifactError, match="the chat template's content has changed"):
+        run.check_same_inputs(model={}, data=other)
+    assert data_difference(one, other)[0] == "chat_template"
+
+
+def test_a_tokenizer_that_does_not_tell_characters_is_told(monkeypatch):
+    tokenizer = chat_tokenizer("chatml")
+    monkeypatch.setattr(type(tokenizer), "is_fast", False)
+    with pytest.raises(ConfigError, match=r"no tokenizer\.json"):
+        said_by(tokenizer, TALK)
 
 
 def test_spans_are_the_messages_characters():

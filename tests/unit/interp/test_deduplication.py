@@ -49,7 +49,7 @@ def test_texts_shorter_than_a_run_are_near_only_if_equal():
 
 
 def test_bands_agree_as_often_as_the_definition_says():
-    """P(a band agrees) = s^8 for Jaccard similarity s, here of 40-word texts that share most of their runs."""
+    """P(a band agrees) = s^8 for Jaccard similarity s, here of 160-word texts that share most of their runs."""
     draw = random.Random(0)
     agreed, expected = [], []
     for _ in range(150):
@@ -101,12 +101,23 @@ def test_from_any_document_on_the_same_ones_are_left_out(doubled):
 
 
 def test_more_documents_than_memory_are_told(doubled, monkeypatch):
-    seen = SeenKeys(1)
-    seen.n_added = 10_000_000
-    assert seen.chance_of_error() > 0.5
-    monkeypatch.setattr("interp.deduplication.WRONGLY_DROPPED", -1.0)
+    class Filled(SeenKeys):
+        """As after this many documents of 16 keys each."""
+
+        n_documents = 0
+
+        def __init__(self, mebibytes):
+            super().__init__(mebibytes)
+            self.n_added = 16 * self.n_documents
+
+    monkeypatch.setattr("interp.deduplication.SeenKeys", Filled)
+    documents = without_duplicates(open_documents(doubled), "near", mebibytes=1)
+    # 64 MiB are told to be enough for about 2 million.
+    Filled.n_documents = 2_000_000 // 64
+    assert list(documents.iter_from())
+    Filled.n_documents *= 2
     with pytest.raises(ConfigError, match="1 MiB cannot tell apart more than 0 documents"):
-        list(without_duplicates(open_documents(doubled), "near", mebibytes=1).iter_from())
+        list(documents.iter_from())
 
 
 def test_a_stream_reads_each_document_once_and_its_cursor_holds(tmp_path):

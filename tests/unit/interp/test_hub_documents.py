@@ -1,5 +1,6 @@
 """A streamed data set goes on where it stopped, in a new process too, without the network."""
 
+import hashlib
 import json
 
 import pyarrow
@@ -10,8 +11,9 @@ import torch
 from interp import hub_documents
 from interp.datasets import DataConfig, open_stream
 from interp.documents import open_documents
-from interp.errors import DataError
+from interp.errors import ArtifactError, DataError
 from interp.hub_documents import HubStream
+from interp.runs import RunFolder, RunManifest
 from tests.families import tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
@@ -94,6 +96,15 @@ def test_documents_of_the_hub_are_numbered(hub):
     every = list(documents.iter_from())
     assert [number for number, _ in every] == list(range(1100))
     assert list(documents.iter_from(1090)) == every[1090:]
+
+
+def test_a_run_from_before_files_were_hashed_goes_on(hub, tmp_path):
+    facts = open_stream(hub, tiny_model("llama"), DataConfig(context_size=8)).facts
+    former = facts | {"content_hash": hashlib.sha256(f"{hub}@".encode()).hexdigest()}
+    run = RunFolder.begin(tmp_path / "run", DataConfig(), RunManifest.begin("sae", seed=0, data=former))
+    run.check_same_inputs(model={}, data=facts)
+    with pytest.raises(ArtifactError, match="data set's content has changed"):
+        run.check_same_inputs(model={}, data=facts | {"dataset": "somebody/else"})
 
 
 def test_a_hub_that_has_it_not_is_a_one_line_error():

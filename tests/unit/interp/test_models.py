@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from interp import model_files
 from interp.errors import ConfigError, MissingDependencyError, ModelError
@@ -189,3 +190,18 @@ def test_without_transformer_lens_the_bridge_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformer_lens.model_bridge", None)
     with pytest.raises(MissingDependencyError, match="transformer-lens"):
         _ = tiny_model("gpt2").bridge
+
+
+@pytest.mark.parametrize(("kind", "buffers"), [("gpt_neo", "attn.attention"), ("gptj", "attn")])
+def test_masks_in_old_files_are_not_read(tmp_path, kind, buffers):
+    """Published GPT-Neo and GPT-J files hold the causal mask of every block."""
+    model = tiny_model(kind)
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    masks = {f"transformer.h.{i}.{buffers}.{name}": torch.ones(1) for i in range(3) for name in ("bias", "masked_bias")}
+    save_file(load_file(path) | masks, path, metadata={"format": "pt"})
+    assert load_model(str(tmp_path), device="cpu").n_layers == 3
+    save_file(load_file(path) | {"transformer.h.0.mlp.bias": torch.ones(1)}, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"unexpected transformer\.h\.0\.mlp\.bias"):
+        load_model(str(tmp_path), device="cpu")

@@ -79,6 +79,24 @@ def test_a_special_token_beyond_the_vocabulary_is_let_through_until_a_text_holds
         list(open_stream(path, model, DataConfig(context_size=8), split="all").iter_pass())
 
 
+def test_a_padding_token_beyond_the_vocabulary_is_not_the_text_s(tmp_path):
+    model = tiny_model("llama")
+    model.tokenizer.add_special_tokens({"pad_token": "<padding>"})
+    model = wrap_model(model.hf, model.tokenizer, name="llama")
+    assert model.tokenizer.pad_token_id == model.d_vocab
+    path = str(write_jsonl(tmp_path / "t.jsonl", ["w5", "w6 w7"]))
+    (batch,) = open_stream(path, model, DataConfig(context_size=8), split="all").iter_pass()
+    assert batch.token_ids[~batch.attention_mask.bool()].tolist() == [0]
+
+
+def test_an_end_that_is_the_beginning_too_is_told_apart():
+    """Where BOS and EOS are one token, one behind the text is no BOS."""
+    for template, added in (("$A </s>", False), ("</s> $A", True)):
+        tokenizer = adding(template, SPECIAL)
+        tokenizer.bos_token = "</s>"
+        assert RowFrame.of(tokenizer, causal=True).added == added
+
+
 def test_real_tokenizers(data_folder):
     stories = load_model(str(data_folder / "models" / "stories260K"), device="cpu")
     assert (stories.frame.begin, stories.frame.end) == (1, None)

@@ -106,6 +106,32 @@ def test_a_quantised_model_is_harvested(tmp_path, method):
         load_model(str(folder), randomise_seed=1)
 
 
+class Scaled(torch.nn.Linear):
+    """As fp8 modules are: a floating-point weight whose scale stands beside it."""
+
+    def forward(self, x):
+        return 0.01 * super().forward(x)
+
+
+class Buffered(torch.nn.Module):
+    """As GPTQ's and AWQ's are: no parameter, weights in buffers of their own form."""
+
+    def __init__(self, matrix):
+        super().__init__()
+        self.register_buffer("qweight", matrix.T.contiguous())
+
+    def forward(self, x):
+        return x @ self.qweight.to(x.dtype) + 1
+
+
+def test_a_package_s_module_is_what_it_does_to_unit_vectors():
+    matrix = torch.randn(5, 3)
+    scaled = Scaled(3, 5)
+    scaled.weight = torch.nn.Parameter(100 * matrix)
+    for module in (scaled, Buffered(matrix)):
+        torch.testing.assert_close(linear_matrix(module, 3, torch.float32), matrix)
+
+
 @pytest.mark.parametrize(
     ("kind", "path"), [("gpt2", "transformer.h.0.mlp.c_fc"), ("llama", "model.layers.0.mlp.up_proj")]
 )
