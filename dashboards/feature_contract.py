@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from dashboards.decoder_layout import DecoderLayout
 from dashboards.numbers import five_digits
+from saes.feature_pass.coactivation import MIN_TOGETHER
 from saes.feature_statistics import FeatureStatistics
 
 Json = dict[str, Any]
@@ -21,7 +22,7 @@ TREE_LEAST = 0.5
 """Share of a feature's firings on which its strongest parent must fire too, to stand above it in the tree."""
 TABLE_CHIPS = 3
 AUC_MEANING = {
-    "detection_auc": "held-out AUC of telling firings of unseen documents by the contexts shown here; 0.5 is chance",
+    "detection_auc": "held-out AUC of telling firings of unseen documents by the contexts collected; 0.5 is chance",
     "token_auc": "held-out AUC of telling firings by the current token alone; near 1 the feature is a token detector",
     "bigram_auc": "held-out AUC of telling firings by the current and the previous token",
 }
@@ -40,6 +41,7 @@ def feature_facts(
         "n_tokens": statistics.n_tokens,
         "n_documents": statistics.n_documents,
         "n_coactivation_tokens": statistics.n_coactivation_tokens,
+        "least_together": MIN_TOGETHER,
         "n_bands": statistics.n_bands,
         "levels": _levels(statistics.level),
         "bin_edges": five_digits(statistics.bin_edges),

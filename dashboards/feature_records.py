@@ -41,6 +41,7 @@ def window_limits(statistics: FeatureStatistics, budget: int = WINDOW_BUDGET) ->
 def feature_records(statistics: FeatureStatistics, features: Sequence[int], *, limits: WindowLimits) -> list[Json]:
     """One record per feature. The windows nearest to the threshold are those of quantile band 0."""
     s, chosen = statistics, np.asarray(features, dtype=np.int64)
+    nothing = [None] * len(chosen)
     columns: dict[str, Sequence[Any]] = {
         "id": chosen.tolist(),
         "histogram": s.histogram[chosen].tolist(),
@@ -48,7 +49,8 @@ def feature_records(statistics: FeatureStatistics, features: Sequence[int], *, l
         "lowered": _pairs(s.lowered_tokens[chosen], s.lowered_logits[chosen]),
         "fires_on": _pairs(s.firing_tokens[chosen], s.firing_token_share[chosen]),
         "cofiring": _cofiring(s, chosen),
-        "neighbours": _pairs(s.neighbours[chosen], s.neighbour_cosine[chosen]),
+        "neighbours": _pairs(s.neighbours[chosen], s.neighbour_cosine[chosen]) if s.neighbours.shape[1] else nothing,
+        "children": _children(s, chosen),
         "windows": _windows(s, chosen, limits),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -113,14 +115,23 @@ def _windows(s: FeatureStatistics, chosen: np.ndarray, limits: WindowLimits) -> 
 
 def _cofiring(s: FeatureStatistics, chosen: np.ndarray) -> list[list[list[Any]]] | list[None]:
     """Partner, tokens together, P(partner | feature), P(feature | partner), times chance; None if not counted."""
-    if s.n_coactivation_tokens == 0:
+    if s.n_coactivation_tokens == 0 or s.partners.shape[1] == 0:
         return [None] * len(chosen)
-    columns = [
-        s.partners[chosen].tolist(),
-        s.partner_count[chosen].tolist(),
-        *(five_digits(a[chosen]) for a in (s.partner_given_feature, s.feature_given_partner, s.partner_lift)),
-    ]
-    rows = zip(*columns, strict=True)
+    shares = (s.partner_given_feature, s.feature_given_partner, s.partner_lift)
+    return _entries(s.partners[chosen], s.partner_count[chosen].tolist(), *(five_digits(a[chosen]) for a in shares))
+
+
+def _children(s: FeatureStatistics, chosen: np.ndarray) -> list[list[list[Any]]] | list[None]:
+    """Child, decoder cosine, P(feature | child), P(child | feature); None if not counted."""
+    if s.n_coactivation_tokens == 0 or s.children.shape[1] == 0:
+        return [None] * len(chosen)
+    shares = (s.child_cosine, s.feature_given_child, s.child_given_feature)
+    return _entries(s.children[chosen], *(five_digits(a[chosen]) for a in shares))
+
+
+def _entries(ids: np.ndarray, *columns: list[Any]) -> list[list[list[Any]]]:
+    """Other features of each feature with their numbers."""
+    rows = zip(ids.tolist(), *columns, strict=True)
     return [[list(entry) for entry in zip(*row, strict=True) if entry[0] >= 0] for row in rows]
 
 

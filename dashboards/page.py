@@ -1,7 +1,7 @@
 """A run as one HTML file that opens from anywhere, without network."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -32,8 +32,7 @@ def write_report(run_folder: Path | str, out: Path | str | None = None, *, sampl
 def render(run: RunRecord, *, sample_seed: int = 0, window_budget: int = WINDOW_BUDGET) -> str:
     """The whole page as text; `window_budget` bounds how many contexts it holds."""
     told = summary(run, sample_seed=sample_seed, figures=list(run_figures(run))) | {"packing": packing.packing_facts()}
-    resources = {name: packing.pack_json(value) for name, value in _resources(run, window_budget)}
-    resources["plotly"] = packing.compressed(get_plotlyjs().encode("utf-8"))
+    resources = dict(_resources(run, window_budget))
     return Template(bundle.read_web("page.html")).substitute(
         title=html.escape(f"{run.name}: SAE report"),
         styles=bundle.styles(),
@@ -43,11 +42,16 @@ def render(run: RunRecord, *, sample_seed: int = 0, window_budget: int = WINDOW_
     )
 
 
-def _resources(run: RunRecord, window_budget: int) -> Iterator[tuple[str, Any]]:
-    """In the order of need: a browser can read the first ones while the rest still arrives."""
-    if run.statistics is not None:
-        yield from ((name, make()) for name, make in table_resources(run, run.statistics).items())
-    for theme in (LIGHT, DARK):
-        yield f"figures-{theme.name}", figures_json(run_figures(run, theme))
-    if run.statistics is not None:
-        yield from packing.pack_features(run.statistics, limits=window_limits(run.statistics, window_budget))
+def _resources(run: RunRecord, window_budget: int) -> Iterator[tuple[str, str]]:
+    """Packed, in the order of need: a browser can read the first ones while the rest still arrives."""
+    s = run.statistics
+    if s is not None:
+        yield from _packed((name, make()) for name, make in table_resources(run, s).items())
+    yield from _packed((f"figures-{theme.name}", figures_json(run_figures(run, theme))) for theme in (LIGHT, DARK))
+    yield "plotly", packing.compressed(get_plotlyjs().encode("utf-8"))
+    if s is not None:
+        yield from _packed(packing.pack_features(s, limits=window_limits(s, window_budget)))
+
+
+def _packed(resources: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    return ((name, packing.pack_json(value)) for name, value in resources)

@@ -19,6 +19,7 @@ def essentials(run: RunRecord) -> list[Line]:
         "model hash": manifest.model.get("content_hash", UNKNOWN),
         "data": run.config.get("dataset") or manifest.data.get("name") or UNKNOWN,
         "split": _split(manifest.data.get("split")),
+        "features from": _collected_from(run),
         "masked": _masked(policy),
         "seed": manifest.seed,
         "commit": manifest.commit or UNKNOWN,
@@ -31,16 +32,33 @@ def essentials(run: RunRecord) -> list[Line]:
 def footer(run: RunRecord) -> list[Line]:
     """The line at the foot of every page: model, data, seed, source; hashes shortened, whole in `provenance`."""
     manifest = run.manifest
-    data = run.config.get("dataset") or manifest.data.get("dataset") or UNKNOWN
-    split = manifest.data.get("split")
-    used = split.get("used") if isinstance(split, Mapping) else None
+    named = {"dataset": run.config["dataset"]} if run.config.get("dataset") else {}
     model = run.config.get("model") or manifest.model.get("name")
-    return [
-        ["model", f"{_last(model)} {_short(manifest.model.get('content_hash'))}"],
-        ["data", f"{_last(data)}{f', {used}' if used else ''} {_short(manifest.data.get('content_hash'))}"],
-        ["seed", str(manifest.seed)],
-        ["commit", _short(manifest.commit)],
-    ]
+    lines = {
+        "model": f"{_last(model)} {_short(manifest.model.get('content_hash'))}",
+        "data": _data({**manifest.data, **named}),
+        "features from": _collected_from(run),
+        "seed": str(manifest.seed),
+        "commit": _short(manifest.commit),
+    }
+    return _lines(lines)
+
+
+def _collected_from(run: RunRecord) -> str | None:
+    """Data in which the features were looked for, where it is not what the SAE was trained on."""
+    if run.statistics is None:
+        return None
+    text = run.collected.get("data")
+    if not isinstance(text, Mapping):
+        return UNKNOWN
+    same = all(text.get(key) == run.manifest.data.get(key) for key in ("dataset", "content_hash", "split"))
+    return None if same else _data(text)
+
+
+def _data(facts: Mapping[str, Any]) -> str:
+    """Name, split and shortened hash."""
+    used = _nested(facts, "split", "used")
+    return f"{_last(facts.get('dataset'))}{f', {used}' if used else ''} {_short(facts.get('content_hash'))}"
 
 
 def _last(name: Any) -> str:
@@ -92,6 +110,7 @@ def provenance(run: RunRecord) -> list[dict[str, Any]]:
         "Run": about,
         "Model": manifest.model,
         "Data": manifest.data,
+        "Features": run.collected,
         "Evaluation": measured,
         "Results": manifest.results,
         "Versions": manifest.versions,

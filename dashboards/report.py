@@ -8,11 +8,11 @@ import torch
 from dashboards.decoder_layout import decoder_layout
 from dashboards.layout_file import LAYOUT_FILE, save_layout
 from dashboards.page import write_report
-from dashboards.tokens import save_token_texts, token_texts
+from dashboards.tokens import VOCABULARY_FILE, save_token_texts, token_texts
 from interp.recording import progress_of_stages
 from interp.runs import RunFolder
-from interp.storage import make_folder, write_json
-from saes.evaluate_run import evaluate_parts
+from interp.storage import make_folder
+from saes.evaluate_run import write_evaluation
 from saes.feature_files import load_features
 from saes.features import FeatureSettings, FeatureStatistics, write_features
 from saes.io import load_sae
@@ -36,13 +36,16 @@ def report_run(
     if out is not None:
         make_folder(out.parent)
     missing_features = not (run.features / "features.json").exists()
-    if missing_features or not run.evaluation_path.exists():
+    # An interrupted pass may have left the features without their tokens' texts.
+    missing_texts = not (run.features / VOCABULARY_FILE).exists()
+    if missing_features or missing_texts or not run.evaluation_path.exists():
         parts = open_run(path, model_name=model_name, device=device)
         if not run.evaluation_path.exists():
-            result = evaluate_parts(parts, n_tokens=evaluation_tokens)
-            write_json(run.evaluation_path, result.to_json())
+            write_evaluation(parts, n_tokens=evaluation_tokens)
         if missing_features:
             describe_features(parts, FeatureSettings(n_tokens=n_tokens))
+        elif missing_texts:
+            save_token_texts(run.features, parts.model.tokenizer)
     add_layout(run)
     return write_report(path, out)
 

@@ -13,17 +13,16 @@ from interp.config import read_yaml
 from interp.errors import ArtifactError
 from interp.runs import RunFolder, RunManifest
 from interp.storage import read_json
-from saes.feature_files import load_features
-from saes.feature_index import INDEX_FILE
+from saes.feature_files import load_features, read_head
+from saes.feature_index import INDEX_FILE, read_labels
 from saes.feature_statistics import FeatureStatistics
-from saes.feature_store import FeatureStore
 
 MetricRow = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What a report is made from."""
+    """What a report is made from; `collected` says from which text, SAE and settings the features are."""
 
     name: str
     manifest: RunManifest
@@ -35,6 +34,7 @@ class RunRecord:
     token_texts: list[str] | None
     layout: DecoderLayout | None = None
     labels: Labels = field(default_factory=dict)
+    collected: dict[str, Any] = field(default_factory=dict)
 
 
 def load_run(path: Path | str) -> RunRecord:
@@ -54,6 +54,7 @@ def load_run(path: Path | str) -> RunRecord:
         statistics=statistics,
         token_texts=load_token_texts(run.features),
         labels={} if statistics is None else _labels(run.features),
+        collected={} if statistics is None else read_head(run.features).get("provenance", {}),
         layout=None if statistics is None else load_layout(run.features, statistics.d_sae),
     )
 
@@ -79,9 +80,8 @@ def read_metrics(path: Path) -> list[MetricRow]:
 
 
 def _labels(features_folder: Path) -> Labels:
-    if not (features_folder / INDEX_FILE).exists():
-        return {}
-    return {label.feature: (label.label, label.note) for label in FeatureStore.open(features_folder).labels()}
+    path = features_folder / INDEX_FILE
+    return {feature: (label, note) for feature, label, note, _ in read_labels(path)} if path.exists() else {}
 
 
 def _read_evaluation(path: Path) -> dict[str, Any] | None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from dashboards.activation_view import activation_figure
 from dashboards.contract import headline
 from dashboards.density_view import density_figure
+from dashboards.map_view import map_figure
 from dashboards.page import render, write_report
 from dashboards.run_figures import run_figures
 from dashboards.run_record import RunRecord, load_run
@@ -31,6 +33,16 @@ class RunView:
     run: RunRecord
     figures: dict[str, go.Figure]
     folder: Path
+    theme: Theme = LIGHT
+
+    def activations(self, feature: int) -> go.Figure:
+        """How strongly one feature fires.
+
+        Raises: ConfigError if the run has no feature statistics; ShapeError if there is no such feature.
+        """
+        if self.run.statistics is None:
+            raise ConfigError(f"{self.run.name}: got no feature statistics; run `interp features` on the run first")
+        return activation_figure(self.run.statistics, feature, self.theme)
 
     def report(self, out: Path | None = None) -> Path:
         """Write the whole report and give its path."""
@@ -56,12 +68,19 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
     if isinstance(result, RunFolder | str | Path):
         folder = result.path if isinstance(result, RunFolder) else Path(result)
         run = load_run(folder)
-        return RunView(run, run_figures(run, theme), folder)
+        return RunView(run, run_figures(run, theme) | _map(run, theme), folder, theme)
     if isinstance(result, FeatureStatistics):
         return density_figure(result.density, result.level, theme)
     if _is_metrics(result):
         return loss_figure(result, theme)  # type: ignore[arg-type]
     raise ConfigError(f"got a {type(result).__name__}; expected a run folder, FeatureStatistics or rows of metrics")
+
+
+def _map(run: RunRecord, theme: Theme) -> dict[str, go.Figure]:
+    """The page draws its own map, so only a notebook has it as a figure."""
+    if run.layout is None or run.statistics is None:
+        return {}
+    return {"map": map_figure(run.layout, run.statistics, theme)}
 
 
 def _is_metrics(result: Any) -> bool:

@@ -1,6 +1,7 @@
 """A small invented run folder, so that pages are tested without training anything. Its numbers mean nothing."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from dashboards.layout_file import save_layout
 from dashboards.tokens import VOCABULARY_FILE
 from interp.config import Config
 from interp.runs import RunFolder, RunManifest
-from interp.storage import write_json
-from saes.feature_files import save_features
+from interp.storage import read_json, write_json
+from saes.feature_files import HEAD_FILE, save_features
 from saes.feature_statistics import FeatureStatistics
 from saes.feature_windows import Windows
 
@@ -24,6 +25,11 @@ HOSTILE = (
     "a\u2028b\u2029c", "\u202etfel ot thgir", "\u200fשלום", "مرحبا", "x" * 5000, "\x00\x07\x1b[31m", "\ud83d", "⟨E2⟩",
     "\n\n\t", "", "${summary}", "]]>", "<!--", "é́́́́", "\ufeff\u200b",
 )  # fmt: skip
+TRAINING_DATA = {
+    "dataset": "embedded",
+    "content_hash": "90ce" * 16,
+    "split": {"by": "document hash", "heldout_share": 0.05, "used": "train"},
+}
 N_BINS = 60
 N_BANDS, PER_BAND = 5, 5
 N_RELATED = 10
@@ -51,21 +57,26 @@ def make_run(
         "sae",
         seed=seed,
         model={"name": "embedded", "family": "llama", "content_hash": "5b1f" * 16},
-        data={
-            "dataset": "embedded",
-            "content_hash": "90ce" * 16,
-            "split": {"by": "document hash", "heldout_share": 0.05, "used": "train"},
-        },
+        data=TRAINING_DATA,
     ).model_copy(update={"command": "interp train configs/quickstart.yaml --out runs/invented", "status": "finished"})
     run = RunFolder.begin(folder, settings, manifest)
     texts = vocabulary(hostile)
     statistics = invented_features(rng, len(texts), prefixes, n_examples, window)
     save_features(run.features, statistics)
+    collected_from(run.features, TRAINING_DATA)
     (run.features / VOCABULARY_FILE).write_text(json.dumps(texts))
     save_layout(run.features, invented_layout(rng, statistics))
     run.metrics_path.write_text("".join(json.dumps(row) + "\n" for row in training_rows(rng, prefixes)))
     write_json(run.evaluation_path, evaluation(prefixes))
     return folder
+
+
+def collected_from(features: Path, data: Mapping[str, Any]) -> None:
+    """Write down from which text the features are."""
+    head = read_json(features / HEAD_FILE)
+    settings = {"n_tokens": 200_000, "window": 32}
+    about = {"model": {"name": "embedded"}, "sae": {"content_hash": "77aa" * 16}, "data": data, "settings": settings}
+    write_json(features / HEAD_FILE, head | {"provenance": about})
 
 
 def vocabulary(hostile: bool) -> list[str]:
@@ -171,8 +182,8 @@ def invented_layout(rng: np.random.Generator, statistics: FeatureStatistics) -> 
 
 
 def some_tokens(rng: np.random.Generator, n_words: int, n: int, k: int) -> np.ndarray:
-    """k token ids per feature."""
-    return rng.integers(0, n_words, (n, k))
+    """k different token ids per feature."""
+    return rng.random((n, n_words)).argsort(axis=1)[:, :k]
 
 
 def histograms(rng: np.random.Generator, density: np.ndarray, strongest: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ class App {
     const tools = { links: [...this.links.values()], theme: this.theme, onHelp: () => this.help.showModal() };
     replace(document.getElementById("page"), header(this.summary, tools), this.main, footer(this.summary));
     startTooltip();
-    startKeys(this.actions());
+    startKeys(this.actions(), (error) => this.fail(error));
     followLinks();
     window.addEventListener("hashchange", () => this.show());
   }
@@ -89,9 +89,25 @@ class App {
   }
 
   async show() {
-    this.route = read(location.hash);
-    if (!this.tabs.includes(this.route.tab) && !(this.route.tab === "document" && this.summary.features)) this.route.tab = "overview";
-    const { tab } = this.route;
+    const route = read(location.hash);
+    if (!this.tabs.includes(route.tab) && !(route.tab === "document" && this.summary.features)) route.tab = "overview";
+    this.route = route;
+    try {
+      await this.present(route.tab);
+    } catch (error) {
+      if (this.route === route) this.fail(error);
+    }
+  }
+
+  // A page that cannot be shown says why, and all others stay reachable.
+  fail(error) {
+    console.error(error);
+    const again = h("button", { class: "quiet", onclick: () => this.show() }, "Try again");
+    replace(this.main, h("div", { class: "page failed", role: "alert" }, h("section", {}, h("h3", {}, "This page could not be shown"), h("p", { class: "lead" }, error.message), again)));
+    document.documentElement.dataset.shown = this.route.tab;
+  }
+
+  async present(tab) {
     const current = tab === "document" ? "features" : tab;
     for (const [name, link] of this.links) link.setAttribute("aria-current", name === current ? "page" : "false");
     const view = await this.view(tab);
@@ -105,7 +121,11 @@ class App {
   }
 
   view(tab) {
-    if (!this.views.has(tab)) this.views.set(tab, this.build(tab));
+    if (!this.views.has(tab)) {
+      const built = this.build(tab);
+      this.views.set(tab, built);
+      built.catch(() => this.views.delete(tab));
+    }
     return this.views.get(tab);
   }
 
@@ -141,4 +161,7 @@ async function start() {
   await new App(source).show();
 }
 
-start();
+start().catch((error) => {
+  console.error(error);
+  document.getElementById("page").textContent = `This page could not be opened: ${error.message}`;
+});

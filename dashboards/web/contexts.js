@@ -21,7 +21,7 @@ function contextRow(context, about) {
     fill();
   };
   const toggle = h("button", { class: "context-value", title: "show more or less of the text", onclick: turn }, number(context.value));
-  const href = address({ tab: "document", id: context.document, feature: String(about.feature), at: String(context.position) });
+  const href = address({ tab: "document", id: context.document, feature: String(about.feature), at: String(context.position), act: String(context.value) });
   const source = h("a", { class: "context-source plain muted", href, title: "open the document" }, `doc ${context.document}`);
   const row = h("div", { class: "context" }, toggle, text, source);
   const fill = () => {

@@ -7,9 +7,11 @@ import { cofiring, neighbours } from "./related.js";
 const KINDS = {
   "": { kind: "top", words: (n) => `${n} strongest, one for each stretch of text` },
   random: { kind: "random", words: (n) => `${n} firings drawn uniformly, whatever their strength; strongest first` },
-  near: { kind: "quantile", band: 0, words: (n, _, bands) => `${n} firings drawn from the weakest ${Math.round(100 / bands)}% of all, just above the threshold` },
+  near: { kind: "quantile", band: 0, words: (n, bands) => `${n} firings drawn from the weakest ${Math.round(100 / bands)}% of all, just above the threshold` },
   quantiles: { kind: "quantile", words: (_, bands) => `firings in ${bands} bands of equal count, some of each` },
 };
+
+const EMPTY_BAND = "No firing falls in the weakest band (ties or too few firings).";
 
 export function exampleTab(view, feature, value, data, options) {
   if (view === "cofiring") return cofiring(feature, data);
@@ -17,13 +19,12 @@ export function exampleTab(view, feature, value, data, options) {
   const { kind, words, band } = KINDS[view];
   const windows = feature.windows[kind]?.filter((window) => band === undefined || window.band === band);
   if (!windows) return unmeasured("Not measured: the run's features were collected without these contexts.");
-  if (windows.length === 0) return unmeasured("No context: it did not fire on the text looked at.");
-  const bands = new Set(windows.map((window) => window.band)).size;
-  const { summary } = data;
+  if (windows.length === 0) return unmeasured(band !== undefined && value("density") ? EMPTY_BAND : "No context: it did not fire on the text looked at.");
+  const { n_bands: bands, n_tokens: looked } = data.summary.features;
   return h(
     "section",
     { class: "examples" },
-    h("div", { class: "subhead" }, h("span", { class: "muted" }, `${words(windows.length, bands, summary.features.n_bands)}, from ${summary.features.n_tokens.toLocaleString("en-US")} tokens`), widenButton(options)),
+    h("div", { class: "subhead" }, h("span", { class: "muted" }, `${words(windows.length, bands)}, from ${looked.toLocaleString("en-US")} tokens`), widenButton(options)),
     view === "quantiles" ? banded(windows, feature, value, data, options) : list(windows, feature, value, data, options),
   );
 }
@@ -33,16 +34,12 @@ function list(windows, feature, value, data, { wide, route }) {
 }
 
 function banded(windows, feature, value, data, options) {
-  const bands = Map.groupBy ? Map.groupBy(windows, (window) => window.band) : grouped(windows);
-  const n = Math.max(...bands.keys()) + 1;
+  const n = data.summary.features.n_bands;
   // The strongest band first, as everywhere.
-  return [...bands.keys()].sort((a, b) => b - a).map((band) => [h("h4", { class: "band muted" }, bandName(band, n)), list(bands.get(band), feature, value, data, options)]);
-}
-
-function grouped(windows) {
-  const bands = new Map();
-  for (const window of windows) bands.set(window.band, [...(bands.get(window.band) ?? []), window]);
-  return bands;
+  const bands = Array.from({ length: n }, (_, place) => n - 1 - place);
+  const inBand = (band) => windows.filter((window) => window.band === band);
+  const shown = (own) => (own.length ? list(own, feature, value, data, options) : h("p", { class: "muted" }, "No firing falls in this band (ties or too few firings)."));
+  return bands.map((band) => [h("h4", { class: "band muted" }, bandName(band, n)), shown(inBand(band))]);
 }
 
 function bandName(band, n) {

@@ -1,6 +1,6 @@
 // Plotly figures, drawn once plotly.js has been inflated and again when the theme changes.
 
-import { h } from "./dom.js";
+import { h, replace } from "./dom.js";
 
 const CONFIG = {
   displaylogo: false,
@@ -34,6 +34,15 @@ export class Figures {
   }
 
   async draw(canvas) {
+    try {
+      await this.fill(canvas);
+    } catch (error) {
+      console.error(error);
+      replace(canvas, h("p", { class: "muted" }, `Could not be drawn: ${error.message}`));
+    }
+  }
+
+  async fill(canvas) {
     await this.ready();
     const [plotly, figures] = await Promise.all([this.source.plotly(), this.source.figures(this.theme.name)]);
     const { data, layout } = figures[this.hosts.get(canvas)];

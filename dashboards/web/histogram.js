@@ -18,7 +18,7 @@ export function histogram(counts, edges) {
   // One firing must stand above the base line, so that counts start below one.
   const y = (count) => TOP + (1 - (Math.log10(count) + 0.3) / (top + 0.3)) * (HEIGHT - TOP - BOTTOM);
   const bars = [];
-  for (let bin = first; bin <= last; bin += 1) if (counts[bin] > 0) bars.push(column(counts[bin], edges[bin], edges[bin + 1], x, y));
+  for (let bin = first; bin <= last; bin += 1) if (counts[bin] > 0) bars.push(column(counts[bin], edges[bin], edges[bin + 1], x, y, bin === 0));
   return svg(
     "svg",
     { class: "histogram", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "histogram of activations, log count over log activation" },
@@ -36,12 +36,14 @@ function padded(first, last, n) {
   return [start, Math.min(n - 1, Math.max(last, start + 12))];
 }
 
-function column(count, low, high, x, y) {
+// What lies below the bins was counted in the first.
+function column(count, low, high, x, y, lowest) {
   const left = x(low) + 0.5;
+  const range = lowest ? `up to ${number(high)}` : `at ${number(low)} to ${number(high)}`;
   return svg(
     "rect",
     { x: left, y: y(count), width: Math.max(1, x(high) - left - 0.5), height: HEIGHT - BOTTOM - y(count) },
-    svg("title", {}, `${count.toLocaleString("en-US")} tokens at ${number(low)} to ${number(high)}`),
+    svg("title", {}, `${count.toLocaleString("en-US")} token${count === 1 ? "" : "s"} ${range}`),
   );
 }
 

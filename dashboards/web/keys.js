@@ -33,16 +33,23 @@ export function helpDialog() {
   return dialog;
 }
 
-export function startKeys(actions) {
+// Keys of one page leave the browser's own meaning to all others.
+const ONLY_ON = { ArrowLeft: "tree", ArrowRight: "tree", 0: "map" };
+
+// An action may answer later; what it could not do is told to `onFail`.
+export function startKeys(actions, onFail) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches?.("input, textarea")) {
       if (event.key === "Escape" || event.key === "Enter") event.target.blur();
       return;
     }
+    // A choice is made with letters and arrows.
+    if (event.target.matches?.("select")) return;
     const action = actions[event.key];
-    if (!action || document.querySelector("dialog[open]")) return;
+    const { shown } = document.documentElement.dataset;
+    if (!action || (ONLY_ON[event.key] ?? shown) !== shown || document.querySelector("dialog[open]")) return;
     event.preventDefault();
-    action();
+    Promise.resolve(action()).catch(onFail);
   });
 }

@@ -53,7 +53,7 @@ export class MapView extends SplitView {
     const id = route.id ?? this.matching[0] ?? null;
     this.scatter.select(id, []);
     await this.open(id);
-    const { neighbours } = id === null ? {} : await this.source.feature(id);
+    const { neighbours } = id === null || id >= this.data.table.n ? {} : await this.source.feature(id);
     if (this.current === id) this.scatter.select(id, (neighbours ?? []).map(([other]) => other));
   }
 

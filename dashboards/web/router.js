@@ -3,7 +3,7 @@
 export const TABS = ["overview", "features", "tree", "map", "sample", "training", "provenance"];
 const PAGES = [...TABS, "document"];
 // Parts of a state that an address carries after "?", with the name each has there.
-const PARAMETERS = { query: "q", sort: "sort", columns: "cols", open: "open", level: "level", least: "least", zoom: "zoom", feature: "feature", at: "at" };
+const PARAMETERS = { query: "q", sort: "sort", columns: "cols", open: "open", level: "level", least: "least", zoom: "zoom", feature: "feature", at: "at", act: "act" };
 
 // The document of a notebook's frame has no address of its own that could be rewritten.
 const rewritable = location.protocol !== "about:";

@@ -47,7 +47,9 @@ export class SampleView extends SplitView {
       this.sort = route.sort;
       const { columns } = this.data.table;
       this.table.show(route.sort ? sorted(this.ids, route.sort, columns) : this.ids, route.sort, columns.filter((column) => column.listed));
-      await this.fill();
+      const filled = this.fill();
+      filled.catch(() => (this.sort = null));
+      await filled;
     }
     const id = this.ids.includes(route.id) ? route.id : this.table.order[0];
     this.current = id;

@@ -12,7 +12,12 @@ export class Source {
   }
 
   json(name) {
-    if (!this.resources.has(name)) this.resources.set(name, this.text(name).then(JSON.parse));
+    if (!this.resources.has(name)) {
+      const found = this.text(name).then(JSON.parse);
+      this.resources.set(name, found);
+      // What failed is asked for again the next time.
+      found.catch(() => this.resources.delete(name));
+    }
     return this.resources.get(name);
   }
 
@@ -50,7 +55,10 @@ export class Source {
   }
 
   plotly() {
-    this.library ??= this.loadPlotly();
+    if (!this.library) {
+      this.library = this.loadPlotly();
+      this.library.catch(() => (this.library = null));
+    }
     return this.library;
   }
 }

@@ -61,7 +61,10 @@ export class SplitView {
     if (this.shown === state && this.pane.firstElementChild) return;
     const same = this.shown.startsWith(`${id} `);
     this.shown = state;
-    const [feature, relations] = await Promise.all([this.source.feature(id), this.source.relations()]);
+    const parts = Promise.all([this.source.feature(id), this.source.relations()]);
+    // What could not be had is not shown.
+    parts.catch(() => (this.shown = ""));
+    const [feature, relations] = await parts;
     if (this.shown !== state) return;
     const onWiden = () => this.widen();
     replace(this.pane, featureView(feature, { ...this.data, relations }, { route: { ...this.route, id }, wide: this.wide, onWiden }));

@@ -65,14 +65,26 @@ def test_related_features_are_told_with_their_numbers(statistics, records):
     assert [other for other, _ in records[feature]["neighbours"]] == statistics.neighbours[feature].tolist()
 
 
+def test_children_are_told_with_both_conditionals(statistics, records):
+    parent = int(np.argmax((statistics.children >= 0).sum(1)))
+    told = records[parent]["children"]
+    assert [child for child, *_ in told] == [child for child in statistics.children[parent].tolist() if child >= 0]
+    assert {tuple(numbers) for _, *numbers in told} == {(0.41, 0.83, 0.07)}
+    assert all(statistics.level[child] > statistics.level[parent] for child, *_ in told)
+
+
 def test_what_was_not_collected_is_null_and_what_never_happened_is_empty(statistics, records):
     dead = int(np.flatnonzero(statistics.density == 0)[0])
     assert records[dead]["windows"] == {"top": [], "random": [], "quantile": []}
     assert records[dead]["cofiring"] == records[dead]["fires_on"] == []
     uncounted = replace(statistics, n_coactivation_tokens=0)
     (record,) = feature_records(uncounted, [3], limits=WindowLimits(top=2, random=0, band=0))
-    assert record["cofiring"] is None
+    assert record["cofiring"] is record["children"] is None
     assert (record["windows"]["random"], record["windows"]["quantile"]) == (None, None)
+    related = [field.name for field in fields(statistics) if re.search("partner|neighbour|child", field.name)]
+    unkept = replace(statistics, **{name: getattr(statistics, name)[:, :0] for name in related})
+    (record,) = feature_records(unkept, [3], limits=ALL)
+    assert record["neighbours"] is record["cofiring"] is record["children"] is None
 
 
 def test_unpacking_gives_the_windows_and_documents_back(statistics, records):
@@ -137,9 +149,8 @@ def test_large_dictionaries_show_fewer_windows_each(statistics):
 
 def test_every_statistic_of_the_pass_has_a_place_in_the_contract(statistics):
     """A field that the pass measures and no page shows was measured for nothing."""
-    # Bands are named by share, partners are in order of correlation, children are the parents' edges turned round.
+    # Bands are named by share, partners are in order of correlation.
     told_otherwise = {"quantile_edges", "partner_correlation", "quantile"}
-    told_otherwise |= {"children", "child_cosine", "child_given_feature", "feature_given_child"}
     source = "".join((DASHBOARDS / name).read_text() for name in ("feature_contract.py", "feature_records.py"))
     missing = {field.name for field in fields(statistics) if not re.search(rf"[.\"]{field.name}\b", source)}
     assert missing <= told_otherwise

@@ -4,18 +4,27 @@ import base64
 import gzip
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
-from dashboards import bundle
+from dashboards import bundle, report
 from dashboards.contract import CONTRACT_VERSION, look_up, summary
 from dashboards.feature_contract import draw_sample, feature_table, has_levels, token_index, tree, tree_parents
 from dashboards.packing import as_json, pack_json
+from dashboards.provenance import footer
 from dashboards.run_record import load_run, read_metrics
 from dashboards.show import show
+from dashboards.tokens import VOCABULARY_FILE
 from interp.errors import ArtifactError, ConfigError
-from tests.invented_run import make_run
+from interp.runs import RunFolder
+from saes.feature_files import load_features
+from saes.feature_index import write_index
+from saes.feature_store import FeatureStore
+from tests.invented_run import collected_from, make_run
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +143,39 @@ def test_the_foot_of_the_page_names_model_data_seed_and_source(run, told):
     assert [label for label, _ in told["footer"]] == ["model", "data", "seed", "commit"]
 
 
+def test_features_collected_on_other_text_name_it(tmp_path, run):
+    folder = make_run(tmp_path / "other")
+    other = {"dataset": "/data/letters.jsonl", "content_hash": "0ab1" * 16, "split": {"used": "all"}}
+    collected_from(folder / "features", other)
+    told = summary(load_run(folder), sample_seed=0, figures=[])
+    assert dict(told["footer"])["data"] == "embedded, train 90ce90ce90ce"
+    assert dict(told["footer"])["features from"] == "letters.jsonl, all 0ab10ab10ab1"
+    assert dict(told["essentials"])["features from"] == "letters.jsonl, all 0ab10ab10ab1"
+    (group,) = [group for group in told["provenance"] if group["title"] == "Features"]
+    lines = dict(group["lines"])
+    assert (lines["data, content hash"], lines["sae, content hash"]) == ("0ab1" * 16, "77aa" * 16)
+    assert dict(footer(replace(run, collected={})))["features from"] == "not recorded"
+    assert "features from" not in dict(footer(replace(run, collected={}, statistics=None)))
+
+
+def test_labels_are_read_without_reading_the_statistics_again(tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "labelled") / "features"
+    write_index(folder, load_features(folder), np.zeros((64, 0, 32), dtype=np.int64), [])
+    FeatureStore.open(folder).set_label(3, label="dogs", note="and Spot")
+    monkeypatch.delattr("saes.feature_store.load_features")
+    assert load_run(folder.parent).labels == {3: ("dogs", "and Spot")}
+
+
+def test_a_report_writes_the_token_texts_that_an_interrupted_pass_left_out(tmp_path, monkeypatch):
+    run = RunFolder.open(make_run(tmp_path / "halved"))
+    (run.features / VOCABULARY_FILE).unlink()
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    model = SimpleNamespace(tokenizer=PreTrainedTokenizerFast(tokenizer_object=words))
+    monkeypatch.setattr(report, "open_run", lambda *_, **__: SimpleNamespace(model=model))
+    report.report_run(run.path)
+    assert load_run(run.path).token_texts == ["a", "b"]
+
+
 def test_packed_json_unpacks_and_repeats():
     value = {"text": "</script>\u2028é\ud83d", "n": [1, 2.5, None]}
     packed = pack_json(value)
@@ -177,8 +219,12 @@ def test_modules_of_the_page_stay_small():
 def test_show_gives_figures_and_a_table(tmp_path, run):
     view = show(make_run(tmp_path / "<b>run"))
     assert set(view.figures) == {
-        "density", "prefixes", "loss", "variance", "l0", "dead", "schedule", "throughput",
+        "density", "prefixes", "loss", "variance", "l0", "dead", "schedule", "throughput", "map",
     }  # fmt: skip
+    alive = int(np.argmax(run.statistics.density))
+    assert int(np.sum(view.activations(alive).data[0].y)) == int(run.statistics.histogram[alive].sum())
+    with pytest.raises(ConfigError, match="interp features"):
+        replace(view, run=replace(run, statistics=None)).activations(alive)
     assert "&lt;b&gt;run" in view._repr_html_()
     assert "0.861" in view._repr_html_().split("<iframe")[0]
     assert show(run.statistics).data
