@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,14 @@ def _config(opened: OpenedSAE, *, dataset: str, out: Path | str) -> TrainConfig:
 def _nothing_left(folder: Path) -> Iterator[None]:
     """Take out of the folder again what the block put there, if it fails."""
     before = set(folder.iterdir()) if folder.is_dir() else None
-    try:
-        yield
-    except BaseException:
+
+    def take_out() -> None:
         for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if before is None and folder.is_dir():
             folder.rmdir()
-        raise
+
+    with ExitStack() as stack:
+        stack.callback(take_out)
+        yield
+        stack.pop_all()

@@ -33,7 +33,7 @@ def _by_formula(folder, x):
     return acts, acts @ w["W_dec"] + w["b_dec"]
 
 
-def _agree(sae, x, acts, output):
+def assert_agrees(sae, x, acts, output):
     code = sae.encode(x)
     assert torch.equal(code.dense() > 0, acts > 0)
     torch.testing.assert_close(code.dense().detach(), acts, rtol=1e-5, atol=1e-6)
@@ -45,4 +45,4 @@ def _agree(sae, x, acts, output):
 def test_the_folder_means_the_same_by_saelenss_formulas(tmp_path, architecture, norm):
     sae, x = _specimen(architecture, norm), torch.randn(200, 16)
     save_sae(tmp_path / "sae", sae, {})
-    _agree(sae, x, *_by_formula(tmp_path / "sae", x))
+    assert_agrees(sae, x, *_by_formula(tmp_path / "sae", x))

@@ -1,17 +1,22 @@
 """Weights as they are stored: bfloat16, in shards, quantised. What is computed is told, what is missing is named."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from interp.errors import ConfigError, MissingDependencyError, ModelError
+from interp.errors import MissingDependencyError, ModelError
 from interp.hooks import capture
 from interp.models import load_model
 from interp.weights import linear_matrix
 from tests.families import tiny_model, tiny_tokens
+from tests.quantised import HOOK, PACKAGES
 
-HOOK = "blocks.1.hook_resid_post"
+ROOT = Path(__file__).parents[3]
 
 
 def save(model, folder, **how):
@@ -69,41 +74,19 @@ def test_a_method_that_transformers_does_not_know_is_told_in_one_line(tmp_path):
         load_model(str(folder))
 
 
-def quantise(folder, method):
-    """A copy of the model in `folder` with its blocks in eight bits."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TorchAoConfig
-
-    if method == "torchao":
-        from torchao.quantization import Int8WeightOnlyConfig
-
-        settings = TorchAoConfig(Int8WeightOnlyConfig())
-    else:
-        settings = BitsAndBytesConfig(load_in_8bit=True)
-    hf = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=settings, dtype=torch.float32, device_map={"": "cpu"}
-    )
-    out = folder.parent / method
-    hf.save_pretrained(out)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(out)
-    return out
-
-
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("method", ["torchao", "bitsandbytes"])
 def test_a_quantised_model_is_harvested(tmp_path, method):
-    pytest.importorskip(method, reason=f"{method} is not installed")
-    plain = tiny_model("llama")
-    folder = quantise(save(plain, tmp_path / "plain"), method)
-    model = load_model(str(folder), device="cpu")
-    assert model.facts["quantisation"] == method
-    x, y = (capture(m, tiny_tokens(), [HOOK])[HOOK] for m in (plain, model))
-    assert 0 < (x - y).abs().max() <= 0.05 * x.abs().max()
-    path = "model.layers.1.mlp.down_proj"
-    matrix = linear_matrix(model.hf.get_submodule(path), 28, model.dtype)
-    full = plain.hf.get_submodule(path).weight
-    assert (matrix - full).abs().max() <= 0.02 * full.abs().max()
-    with pytest.raises(ConfigError, match="cannot be shuffled"):
-        load_model(str(folder), randomise_seed=1)
+    if not (PACKAGES / method).is_dir():
+        pytest.skip(f"{method} is not installed; pip install --no-deps --target {PACKAGES} {method}")
+    command = [sys.executable, "-m", "tests.quantised", method, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(PACKAGES)])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["quantisation"] == method
+    assert 0 < told["activations"] <= 0.05
+    assert 0 < told["matrix"] <= 0.02
+    assert "cannot be shuffled" in told["shuffling"]
 
 
 class Scaled(torch.nn.Linear):

@@ -178,7 +178,7 @@ def _fields(statistics):
             yield field.name, value
 
 
-def _same(one, other):
+def assert_same(one, other):
     for (name, was), (_, is_now) in zip(_fields(one), _fields(other), strict=True):
         assert np.array_equal(was, is_now, equal_nan=np.asarray(was).dtype.kind == "f"), name
         assert np.asarray(was).dtype == np.asarray(is_now).dtype, name
@@ -209,7 +209,7 @@ def test_random_and_quantile_windows_show_firings(statistics, everything):
 
 
 def test_shards_and_blocks_change_nothing(model, sae, stream, statistics):
-    _same(statistics, collect_features(model, sae, stream, EVERYTHING))
+    assert_same(statistics, collect_features(model, sae, stream, EVERYTHING))
 
 
 def test_what_was_killed_goes_on_with_the_same_bytes(model, sae, stream, tmp_path, monkeypatch):
@@ -251,7 +251,7 @@ def test_a_partial_pass_over_something_else_is_not_gone_on_with(model, sae, stre
     with pytest.raises(KeyboardInterrupt):
         write_features(model, random_sae("matryoshka", seed=1), stream, tmp_path / "a", other, on_progress=kill)
     found = write_features(model, sae, stream, tmp_path / "a", other)
-    _same(found.in_memory(), collect_features(model, sae, stream, other))
+    assert_same(found.in_memory(), collect_features(model, sae, stream, other))
 
 
 def test_what_determines_a_pass_is_told_apart(model, tmp_path):
@@ -290,7 +290,7 @@ def test_fewer_tokens_are_fewer(model, sae, stream):
 
 def test_saving_brings_everything_back(tmp_path, statistics):
     save_features(tmp_path / "features", statistics)
-    _same(statistics, load_features(tmp_path / "features"))
+    assert_same(statistics, load_features(tmp_path / "features"))
 
 
 def test_damaged_files_are_named(tmp_path, statistics):

@@ -33,7 +33,7 @@ def _edit(path, **changes):
     path.write_text(json.dumps({**values, **changes}))
 
 
-def _refused(path, match, **more):
+def assert_refused(path, match, **more):
     with pytest.raises(ArtifactError, match=match) as error:
         saes.load(path, **more)
     assert "\n" not in str(error.value)
@@ -55,7 +55,7 @@ def _refused(path, match, **more):
 def test_what_a_sparsify_folder_may_not_say(copy, changes, match):
     folder = copy("sparsify/topk/layers.1")
     _edit(folder / "cfg.json", **changes)
-    _refused(folder, match)
+    assert_refused(folder, match)
 
 
 def test_a_sparsify_folder_is_named_after_its_module(copy, tmp_path):
@@ -68,9 +68,9 @@ def test_a_sparsify_folder_is_named_after_its_module(copy, tmp_path):
     }.items():
         assert saes.load_facts(shutil.copytree(folder, tmp_path / name)).hook == hook
     for name in ("epoch_3", "batch.7", "math_12", "h_3_mlp"):
-        _refused(shutil.copytree(folder, tmp_path / name), "names no module")
+        assert_refused(shutil.copytree(folder, tmp_path / name), "names no module")
     other = shutil.copytree(folder, tmp_path / "something")
-    _refused(other, "names no module")
+    assert_refused(other, "names no module")
     assert saes.load(other, hook="blocks.2.hook_resid_pre")[1].hook == "blocks.2.hook_resid_pre"
 
 
@@ -96,7 +96,7 @@ def test_what_a_dictionary_learning_folder_may_not_say(copy, name, changes, matc
     folder = copy(f"dictionary_learning/{name}")
     trainer = json.loads((folder / "config.json").read_text())["trainer"]
     _edit(folder / "config.json", trainer={**trainer, **changes})
-    _refused(folder, match)
+    assert_refused(folder, match)
 
 
 def test_dictionary_learnings_classes_become_ours():
@@ -117,7 +117,7 @@ def test_what_selected_over_batches_needs_its_one_threshold(copy, name, threshol
     state = torch.load(folder / "ae.pt", weights_only=True)
     del state["threshold"]
     torch.save(state if threshold is None else {**state, "threshold": threshold}, folder / "ae.pt")
-    _refused(folder, match)
+    assert_refused(folder, match)
 
 
 class _Harmful:
@@ -130,20 +130,20 @@ def test_nothing_in_a_torch_file_is_run(copy, folder):
     path = next(copy(folder).glob("*.pt"))
     source = path.parent if path.name == "ae.pt" else path
     torch.save({"encoder.weight": _Harmful()}, path)
-    _refused(source, "would have to be run")
+    assert_refused(source, "would have to be run")
     path.write_bytes(path.read_bytes()[:50])
-    _refused(source, "damaged")
+    assert_refused(source, "damaged")
     torch.save([torch.ones(2)], path)
-    _refused(source, "got a list; expected a state dict")
+    assert_refused(source, "got a list; expected a state dict")
 
 
 def test_nothing_in_an_npz_file_is_run(copy):
     folder = copy(GEMMA)
     arrays = {"W_enc": np.array([_Harmful()], dtype=object)}
     np.savez(folder / "params.npz", **arrays)
-    _refused(folder, "not an archive of arrays")
+    assert_refused(folder, "not an archive of arrays")
     (folder / "params.npz").write_bytes(b"PK")
-    _refused(folder, "damaged")
+    assert_refused(folder, "damaged")
 
 
 def test_a_packed_npz_file_that_is_corrupt_is_told(copy):
@@ -154,16 +154,16 @@ def test_a_packed_npz_file_that_is_corrupt_is_told(copy):
     # Behind the first member's header of 30 bytes, its name and its sizes in an extra field.
     data[70:90] = b"\xff" * 20
     (folder / "params.npz").write_bytes(data)
-    _refused(folder, "not an archive of arrays")
+    assert_refused(folder, "not an archive of arrays")
 
 
 @pytest.mark.parametrize(("folder", "name"), [("dictionary_learning/AutoEncoder", "ae.pt"), (GEMMA, "params.npz")])
 def test_a_pointer_to_a_file_is_told_from_the_file(copy, folder, name):
     path = copy(folder) / name
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    _refused(path.parent, "a pointer of git-LFS")
+    assert_refused(path.parent, "a pointer of git-LFS")
     path.write_text("<html>Not found</html>")
-    _refused(path.parent, "it begins with b'<html>Not fo'")
+    assert_refused(path.parent, "it begins with b'<html>Not fo'")
 
 
 @pytest.mark.parametrize(
@@ -187,16 +187,16 @@ def test_gemma_scopes_names_say_hook_and_model(tmp_path, repository, sae_id, hoo
 def test_what_gemma_scope_may_not_hold(copy, tmp_path):
     folder = copy(GEMMA)
     embedding = shutil.copytree(folder, tmp_path / "gemma-scope-2b-pt-res" / "embedding" / "width_4k" / "average_l0_6")
-    _refused(embedding, "before their scaling")
+    assert_refused(embedding, "before their scaling")
     nameless = shutil.copytree(folder, tmp_path / "a" / "b" / "c" / "d")
-    _refused(nameless, "neither repository nor folders")
+    assert_refused(nameless, "neither repository nor folders")
     assert saes.load(nameless, hook="blocks.4.hook_resid_post")[0].hooks_in == ("blocks.4.hook_resid_post",)
     with np.load(folder / "params.npz") as arrays:
         kept = {name: arrays[name] for name in arrays.files if name != "threshold"}
     np.savez(folder / "params.npz", **kept)
-    _refused(folder, "threshold is missing")
+    assert_refused(folder, "threshold is missing")
     np.savez(folder / "params.npz", **kept, threshold=np.full(10, np.nan, np.float32))
-    _refused(folder, "threshold: 10 of 10 entries are NaN")
+    assert_refused(folder, "threshold: 10 of 10 entries are NaN")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_what_gemma_scope_may_not_hold(copy, tmp_path):
 def test_what_an_openai_file_may_not_hold(copy, changes, match):
     path = copy(OPENAI) / "1.pt"
     torch.save({**torch.load(path, weights_only=True), **changes}, path)
-    _refused(path, match)
+    assert_refused(path, match)
 
 
 def test_an_openai_file_of_tied_weights_and_one_without_a_place(copy, tmp_path):
@@ -221,7 +221,7 @@ def test_an_openai_file_of_tied_weights_and_one_without_a_place(copy, tmp_path):
     state["decoder.linear.weight"] = state["encoder.weight"]
     del state["decoder.weight"]
     torch.save(state, tmp_path / "layer.pt")
-    _refused(tmp_path / "layer.pt", "does not say layer and site")
+    assert_refused(tmp_path / "layer.pt", "does not say layer and site")
     sae, _ = saes.load(tmp_path / "layer.pt", hook="blocks.1.hook_mlp_out")
     assert torch.equal(sae.W_dec, sae.W_enc)
 
@@ -241,7 +241,7 @@ def test_an_openai_file_of_tied_weights_and_one_without_a_place(copy, tmp_path):
 def test_what_a_llama_scope_folder_may_not_say(copy, changes, match):
     folder = copy(LLAMA)
     _edit(folder / "hyperparams.json", **changes)
-    _refused(folder, match)
+    assert_refused(folder, match)
 
 
 def test_llama_scope_thresholds_hold_for_decoder_rows_of_norm_one(copy):
@@ -260,15 +260,15 @@ def test_llama_scope_thresholds_hold_for_decoder_rows_of_norm_one(copy):
 
 
 def test_a_folder_that_holds_no_sae_says_where_one_is(tmp_path, copy):
-    _refused(tmp_path / "nowhere", "no such folder")
+    assert_refused(tmp_path / "nowhere", "no such folder")
     copy("sparsify/topk/layers.1")
-    _refused(tmp_path / "sparsify" / "topk", r"give .*layers\.1")
-    _refused(copy(OPENAI), r"give the file .*1\.pt itself")
-    _refused(HERE / "make.py", "is a file")
+    assert_refused(tmp_path / "sparsify" / "topk", r"give .*layers\.1")
+    assert_refused(copy(OPENAI), r"give the file .*1\.pt itself")
+    assert_refused(HERE / "make.py", "is a file")
     (tmp_path / "half").mkdir()
-    _refused(tmp_path / "half", "expected cfg.json, ae.pt, params.npz")
+    assert_refused(tmp_path / "half", "expected cfg.json, ae.pt, params.npz")
     (tmp_path / "half" / "cfg.json").write_text("{}")
-    _refused(tmp_path / "half", "without sae_weights.safetensors or sae.safetensors")
+    assert_refused(tmp_path / "half", "without sae_weights.safetensors or sae.safetensors")
 
 
 def test_a_folder_that_may_not_be_read_is_no_reason_to_fail(tmp_path, monkeypatch):
@@ -281,8 +281,8 @@ def test_a_folder_that_may_not_be_read_is_no_reason_to_fail(tmp_path, monkeypatc
         return listed(path)
 
     monkeypatch.setattr(type(tmp_path), "iterdir", iterdir)
-    _refused(tmp_path, "expected cfg.json, ae.pt, params.npz")
-    _refused(tmp_path / "closed", "cannot be read")
+    assert_refused(tmp_path, "expected cfg.json, ae.pt, params.npz")
+    assert_refused(tmp_path / "closed", "cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -303,13 +303,13 @@ def test_what_a_saelens_config_may_not_say(copy, changes, match):
     for name, value in changes.items():
         (config["metadata"] if "." in name else config)[name.split(".")[-1]] = value
     (folder / "cfg.json").write_text(json.dumps(config))
-    _refused(folder, match)
+    assert_refused(folder, match)
 
 
 def test_an_older_saelens_config_is_held_to_its_types_too(copy):
     folder = copy("saelens/v3_topk")
     _edit(folder / "cfg.json", activation_fn_kwargs=[3])
-    _refused(folder, r"activation_fn_kwargs: got \[3\]")
+    assert_refused(folder, r"activation_fn_kwargs: got \[3\]")
 
 
 def test_the_whole_dictionary_is_the_last_level(copy):
@@ -324,7 +324,7 @@ def test_the_whole_dictionary_is_the_last_level(copy):
         assert saes.load(folder)[1].prefixes == (4, 10)
     details = {"training_architecture_details": {"k": 3, "matryoshka_widths": "ab"}}
     _edit(folder / "cfg.json", metadata=metadata | trained | details)
-    _refused(folder, "matryoshka_widths: got 'ab'")
+    assert_refused(folder, "matryoshka_widths: got 'ab'")
 
 
 @pytest.mark.parametrize(("hook", "hook_out"), [("hook_resid_mid", "attn.hook_z"), ("ln2.hook_out", "hook_mlp_out")])
@@ -334,7 +334,7 @@ def test_a_transcoder_of_a_centred_model_is_refused(copy, hook, hook_out):
     centred = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
     names = {"hook_name": f"blocks.1.{hook}", "hook_name_out": f"blocks.1.{hook_out}"}
     _edit(folder / "cfg.json", metadata=metadata | centred | names)
-    _refused(folder, "a transcoder of a model with centred writing weights")
+    assert_refused(folder, "a transcoder of a model with centred writing weights")
 
 
 def test_models_of_rms_norms_are_not_centred(copy):
@@ -350,7 +350,7 @@ def test_a_norm_of_several_numbers_is_refused(copy):
     folder = copy("llama_scope/Llama-Scope-R1-Distill/L1R")
     path = folder / "sae_weights.safetensors"
     save_file({**load_file(path), "dataset_average_activation_norm.in": torch.ones(2)}, path)
-    _refused(folder, r"dataset_average_activation_norm\.in: got \(2,\) numbers")
+    assert_refused(folder, r"dataset_average_activation_norm\.in: got \(2,\) numbers")
 
 
 def test_released_saes_of_centred_models_are_known_by_their_repository(copy, tmp_path):
