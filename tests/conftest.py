@@ -10,12 +10,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """One thread for tests and for what they share: on some processors the number of threads changes last bits."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
-def _same_start():
+def _same_start(_one_thread):
     """Every test begins with the same random state and one thread, so that a failure repeats."""
     torch.manual_seed(0)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 

@@ -209,7 +209,10 @@ def test_random_and_quantile_windows_show_firings(statistics, everything):
 
 
 def test_shards_and_blocks_change_nothing(model, sae, stream, statistics):
-    assert_same(statistics, collect_features(model, sae, stream, EVERYTHING))
+    whole = collect_features(model, sae, stream, EVERYTHING)
+    # A matrix product of other blocks may round the last bit otherwise; nothing else comes from one.
+    np.testing.assert_allclose(statistics.neighbour_cosine, whole.neighbour_cosine, rtol=0, atol=1.2e-7)
+    assert_same(dataclasses.replace(statistics, neighbour_cosine=whole.neighbour_cosine), whole)
 
 
 def test_what_was_killed_goes_on_with_the_same_bytes(model, sae, stream, tmp_path, monkeypatch):
