@@ -48,6 +48,8 @@ class SAEConfig(Config):
     """standard: adjust the L1 weight step by step until this many features are active per token."""
     l0_rate: float = Field(default=1e-3, gt=0, le=1)
     """standard: largest relative change of the L1 weight per step under l0_target."""
+    skip: bool = False
+    """Transcoders: add a linear map from the input to the output beside the features."""
     encoder_scale: float = Field(default=1.0, gt=0)
     """Norm of the encoder rows at the start, which are otherwise the decoder's."""
 

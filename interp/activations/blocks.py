@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.activations.harvest import ActivationSource, Cursor
 from interp.code import ActivationBatch
-from interp.config import Config
+from interp.config import Config, Seed
 
 
 class ShuffleConfig(Config):
@@ -20,6 +20,8 @@ class ShuffleConfig(Config):
 
     block_tokens: int = Field(65_536, ge=1)
     """Tokens held in memory and permuted together; at least one batch. Memory: block_tokens x width x 4 bytes."""
+    seed: Seed | None = None
+    """Seed of the order; unset: the run's own. Given, runs of several seeds see the same batches, as in a sweep."""
 
 
 class ShuffledActivations:

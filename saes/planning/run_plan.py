@@ -12,11 +12,12 @@ from interp.activations.store import StoredActivations
 from interp.datasets import TokenStream, open_stream
 from interp.hooks import capture
 from interp.models import Model, load_model, resolve_device
+from saes.origin import check_same_recipe
 from saes.planning.calibration import LARGEST_CHECKPOINT, Calibration, calibrate
 from saes.planning.counts import Counts
 from saes.planning.machine import available_bytes, free_disk_bytes, peak_bytes
 from saes.planning.rates import STORED_CPU, STORED_CUDA, Rates
-from saes.training import TrainConfig, check_same_recipe
+from saes.training import TrainConfig
 
 SCHEMA_VERSION = 1
 

@@ -87,7 +87,7 @@ def test_the_report_evaluates_as_the_command_does_and_imported_saes_have_no_trai
 def test_a_folder_in_use_is_told_before_anything_is_read(model, tmp_path, monkeypatch, capsys, command):
     dataset, out = write_jsonl(tmp_path / "t.jsonl", tiny_texts(60)), tmp_path / "run"
     train(model, dataset, out)
-    for module in ("saes.training", "interp.activations.collect"):
+    for module in ("saes.origin", "interp.activations.collect"):
         monkeypatch.setattr(f"{module}.load_model", None)
     settings = SMALL if command == "train" else ["--hooks", "blocks.1.hook_resid_post", "--tokens", "320"]
     capsys.readouterr()

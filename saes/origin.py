@@ -1,0 +1,84 @@
+"""Where the activations of a training run come from: a model that reads text, or a folder that was collected before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interp.activations.harvest import ActivationSource, Harvest
+from interp.activations.store import StoredActivations
+from interp.datasets import DataConfig, TokenStream, open_stream
+from interp.errors import ConfigError
+from interp.models import load_model
+from interp.runs import RunManifest
+from saes.facts import data_difference
+from saes.train_config import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source of activations, with what a manifest says of it."""
+
+    source: ActivationSource
+    model: dict[str, Any]
+    data: dict[str, Any]
+    stream: TokenStream | None = None
+    _told: dict[str, Any] = field(default_factory=dict)
+
+    def recorded_data(self) -> dict[str, Any]:
+        """Facts of the data and how much held-out text the training text repeats; a store's manifest says it already.
+
+        Reads text the first time, so it is asked for once whatever comes of it.
+        """
+        if self.stream is not None and not self._told:
+            self._told.update(self.stream.overlap(self.stream.with_split("heldout")))
+        return {**self.data, **self._told}
+
+
+def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None) -> Origin:
+    """The source that `config` names, harvested at `hooks` (by default those the config reads and reconstructs).
+
+    Raises: ConfigError if activations on disk were collected otherwise than the config says; UnknownHookError for a
+    hook that the model lacks.
+    """
+    names = tuple(hooks if hooks is not None else config.all_hooks)
+    if config.activations is not None:
+        if config.randomise_model is not None:
+            raise ConfigError("randomise_model: cannot apply to activations read from disk; leave one of the two out")
+        store = StoredActivations(config.activations, hooks=names)
+        check_same_recipe(config, store.manifest)
+        return Origin(store, store.manifest.model, store.manifest.data)
+    model = load_model(config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model)
+    for hook in names:
+        model.hook(hook)
+    stream = open_stream(config.dataset, model, config.data)
+    return Origin(Harvest(model, stream, names), model.facts, stream.facts, stream)
+
+
+def check_same_recipe(config: TrainConfig, store: RunManifest) -> None:
+    """Raises: ConfigError if activations on disk come from another model, text, split or mask than the config names."""
+    data = config.data
+    now = {
+        "mask_policy": data.mask.facts,
+        "prepend_bos": store.data["prepend_bos"] if data.prepend_bos is None else data.prepend_bos,
+        "context_size": data.context_size,
+        "rows": data.rows,
+        "split": {"heldout_share": data.heldout_share},
+    }
+    named = {"model": (store.model["name"], config.model), "dataset": (store.data["dataset"], config.dataset)}
+    for name, (was, is_now) in named.items():
+        if was != is_now:
+            raise ConfigError(f"{name}: got {is_now}; the activations were collected from {was}; give --{name} {was}")
+    difference = data_difference(store.data, now) or _documents_difference(store.data, data)
+    if difference is not None:
+        name, was, is_now = difference
+        raise ConfigError(f"data: got {name} {is_now}; the activations were collected with {was}; give the same")
+
+
+def _documents_difference(then: Mapping[str, Any], data: DataConfig) -> tuple[str, Any, Any] | None:
+    """What differs in which documents are read, as (name, then, now)."""
+    by = (then.get("deduplicate") or {}).get("by", "no")
+    if by != data.deduplicate:
+        return "deduplicate", by, data.deduplicate
+    # Stores that are older than the record of it are taken as they are.
+    field_then = then.get("text_field", data.text_field)
+    return None if field_then == data.text_field else ("text_field", field_then, data.text_field)
