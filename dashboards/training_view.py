@@ -12,6 +12,9 @@ Rows = Sequence[Mapping[str, float]]
 PREFIX_KEY = "loss_prefix_"
 LOG_FROM = 5
 """A loss that falls by less than this factor is easier to read on a linear axis."""
+PARTS_OF_TIME = {"harvest": "seconds_harvest", "shuffle": "seconds_shuffle", "update": "seconds_update"}
+"""Older files count shuffling with harvesting."""
+_PART_LEVELS = {"harvest": 3, "shuffle": 4, "update": 1}
 Series = tuple[list[float], list[float], list[float]]
 
 
@@ -58,23 +61,29 @@ def throughput_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
     figure = _stacked(theme)
     x, y, steps = _series(rows, "tokens_per_s")
     figure.add_trace(_line(x, y, steps, "tokens/s", theme.accent), row=1, col=1)
-    timed = [row for row in rows if row.get("seconds_harvest", 0) + row.get("seconds_update", 0) > 0]
-    x, harvest, steps = _series(timed, "seconds_harvest")
-    shares = [seconds / (seconds + row["seconds_update"]) for seconds, row in zip(harvest, timed, strict=True)]
-    for label, values, colour in (
-        ("harvest", shares, theme.levels[3]),
-        ("update", [1 - share for share in shares], theme.levels[1]),
-    ):
+    timed = [row for row in rows if _seconds(row) > 0]
+    x = [row.get("n_tokens", row["step"]) for row in timed]
+    parts = {label: key for label, key in PARTS_OF_TIME.items() if any(key in row for row in timed)}
+    heights, below = [], 0.0
+    for label, key in parts.items():
+        values = [row.get(key, 0.0) / _seconds(row) for row in timed]
         trace = go.Scatter(
             x=x, y=values, mode="lines", stackgroup="time", name=label, line={"width": 0},
-            fillcolor=colour, hovertemplate=f"{label} %{{y:.1%}}<extra></extra>",
+            fillcolor=theme.levels[_PART_LEVELS[label]],
+            hovertemplate=f"{label} %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
         figure.add_trace(trace, row=2, col=1)
+        heights.append(below + values[-1] / 2)
+        below += values[-1]
     figure.update_yaxes(title_text="tokens/s", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="share of time", tickformat=".0%", range=[0, 1], row=2, col=1)
-    if shares:
-        end_labels(figure, ["harvest", "update"], [shares[-1] / 2, (1 + shares[-1]) / 2], theme, yref="y2")
+    if parts:
+        end_labels(figure, list(parts), heights, theme, yref="y2")
     return figure.update_layout(margin_r=64)
+
+
+def _seconds(row: Mapping[str, float]) -> float:
+    return sum(row.get(key, 0.0) for key in PARTS_OF_TIME.values())
 
 
 def _lines(

@@ -58,6 +58,14 @@ class BatchSource(Protocol):
     def seek(self, cursor: Mapping[str, int]) -> None: ...
 
 
+@runtime_checkable
+class TimedSource(Protocol):
+    """A source of batches that tells waiting for its input apart from what it does with it."""
+
+    seconds_harvest: float
+    """Seconds spent on the input, ever."""
+
+
 class Schedule(Config):
     """Learning rate over the run: linear warm-up, constant, then decay to zero."""
 
@@ -82,7 +90,10 @@ class Schedule(Config):
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """A finished step. `step` counts finished steps, so it is 1 after the first."""
+    """A finished step. `step` counts finished steps, so it is 1 after the first.
+
+    Units: seconds_shuffle is the part of seconds_batch that went into mixing, where the source tells.
+    """
 
     step: int
     n_tokens: int
@@ -91,6 +102,7 @@ class StepDone:
     grad_norm: float
     seconds_batch: float
     seconds_update: float
+    seconds_shuffle: float = 0.0
 
 
 def update(
@@ -139,12 +151,20 @@ def fit(
     """Run steps start_step + 1 … n_steps and yield each when it is done."""
     n_tokens = start_tokens
     for step in range(start_step, n_steps):
+        batch, seconds_batch, seconds_shuffle = _next_timed(batches)
         begun = time.perf_counter()
-        batch = next(batches)
-        harvested = time.perf_counter()
         report = task.losses(batch)
         lr = schedule.at(step, n_steps)
         norm = update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step + 1)
         n_tokens += report.n_tokens
-        ended = time.perf_counter()
-        yield StepDone(step + 1, n_tokens, report, lr, norm, harvested - begun, ended - harvested)
+        seconds_update = time.perf_counter() - begun
+        yield StepDone(step + 1, n_tokens, report, lr, norm, seconds_batch, seconds_update, seconds_shuffle)
+
+
+def _next_timed(batches: BatchSource) -> tuple[Any, float, float]:
+    """The next batch, the seconds it took and those of them that went into mixing."""
+    timed = batches if isinstance(batches, TimedSource) else None
+    waited, begun = timed.seconds_harvest if timed else 0.0, time.perf_counter()
+    batch = next(batches)
+    seconds = time.perf_counter() - begun
+    return batch, seconds, max(0.0, seconds - (timed.seconds_harvest - waited)) if timed else 0.0

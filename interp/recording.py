@@ -152,21 +152,26 @@ class _Clock:
     """Throughput between two readings."""
 
     def __init__(self) -> None:
-        self._tokens, self._batch, self._update = 0, 0.0, 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._tokens, self._batch, self._shuffle, self._update = 0, 0.0, 0.0, 0.0
 
     def add(self, done: StepDone) -> None:
         self._tokens += done.report.n_tokens
         self._batch += done.seconds_batch
+        self._shuffle += done.seconds_shuffle
         self._update += done.seconds_update
 
     def read(self) -> Row:
         seconds = max(self._batch + self._update, 1e-9)
         row: Row = {
             "tokens_per_s": round(self._tokens / seconds, 1),
-            "seconds_harvest": round(self._batch, 4),
+            "seconds_harvest": round(self._batch - self._shuffle, 4),
+            "seconds_shuffle": round(self._shuffle, 4),
             "seconds_update": round(self._update, 4),
         }
-        self._tokens, self._batch, self._update = 0, 0.0, 0.0
+        self._forget()
         return row
 
 

@@ -207,7 +207,7 @@ def training_rows(rng: np.random.Generator, prefixes: list[int]) -> list[dict[st
                 "lr": 3e-4 * min(1, step / 200, (2000 - step) / 400),
                 "grad_norm": 0.4 + np.exp(-step / 300) + abs(rng.normal(0, 0.03)), "explained_variance": 1 - fall,
                 "l0": 32 + rng.normal(0, 0.2), "dead": int(120 * (1 - np.exp(-step / 700))), "threshold": 0.4,
-                "tokens_per_s": 14_000 + rng.normal(0, 400), "seconds_harvest": 1.1,
+                "tokens_per_s": 14_000 + rng.normal(0, 400), "seconds_harvest": 1.1, "seconds_shuffle": 0.2,
                 "seconds_update": 1.9 + rng.random() / 5,
             }
             | {f"loss_prefix_{width}": fall * (1.6 - 0.15 * place) for place, width in enumerate(prefixes)}

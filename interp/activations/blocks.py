@@ -4,6 +4,7 @@ A cursor is where the block began in the source, which block it is, and how much
 re-harvests that one block.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -31,6 +32,8 @@ class ShuffledActivations:
         self._source, self._batch_size, self._seed = source, batch_size, seed
         self._block_tokens = max(1, block_tokens // batch_size) * batch_size
         self._block: ActivationBatch | None = None
+        self.seconds_harvest = 0.0
+        """What waiting for the source took so far; the rest of the time went into mixing."""
         self.seek({})
 
     @property
@@ -95,7 +98,7 @@ class ShuffledActivations:
             if len(self._rest[2]):
                 yield self._rest
         elif self._chunks is None:
-            self._chunks = self._source.iter_from(self._began)
+            self._chunks = self._timed(self._source.iter_from(self._began))
             start, chunk = next(self._chunks)
             skip = self._counters["skip"]
             if skip < len(chunk):
@@ -103,6 +106,15 @@ class ShuffledActivations:
         assert self._chunks is not None
         for start, chunk in self._chunks:
             yield start, 0, chunk
+
+    def _timed(self, chunks: Iterator[tuple[Cursor, ActivationBatch]]) -> Iterator[tuple[Cursor, ActivationBatch]]:
+        while True:
+            begun = time.perf_counter()
+            chunk = next(chunks, None)
+            self.seconds_harvest += time.perf_counter() - begun
+            if chunk is None:
+                return
+            yield chunk
 
     def _store(self, chunk: ActivationBatch, at: int, n: int) -> None:
         if self._block is None:

@@ -63,8 +63,22 @@ def test_rows_without_the_metric_are_left_out():
 
 
 def test_shares_of_time_add_up_to_one(rng):
-    _, harvest, update = throughput_figure(training_rows(rng, PREFIXES)).data
+    rows = training_rows(rng, PREFIXES)
+    _, harvest, shuffle, update = throughput_figure(rows).data
+    assert np.allclose(np.add(np.add(harvest.y, shuffle.y), update.y), 1.0)
+    assert np.allclose(
+        shuffle.y, [row["seconds_shuffle"] / (1.1 + row["seconds_shuffle"] + row["seconds_update"]) for row in rows]
+    )
+
+
+def test_rows_from_before_shuffling_was_timed_have_two_parts(rng):
+    rows = [
+        {key: value for key, value in row.items() if key != "seconds_shuffle"} for row in training_rows(rng, PREFIXES)
+    ]
+    _, harvest, update = throughput_figure(rows).data
+    assert [harvest.name, update.name] == ["harvest", "update"]
     assert np.allclose(np.add(harvest.y, update.y), 1.0)
+    assert len(throughput_figure([{"step": 1, "loss": 1.0}]).data) == 1
 
 
 def test_prefix_panels_hold_every_width():

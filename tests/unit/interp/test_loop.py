@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 import torch
@@ -190,3 +191,19 @@ def test_metrics_written_after_the_checkpoint_are_cut_off(tmp_path):
     metrics.write({"step": 2, "again": 1})
     metrics.close()
     assert path.read_text() == '{"step": 1}\n{"step": 2, "again": 1}\n'
+
+
+def test_mixing_is_the_part_of_a_batch_that_was_not_harvested():
+    class Timed(Numbers):
+        seconds_harvest = 0.0
+
+        def __next__(self):
+            time.sleep(0.03)
+            self.seconds_harvest += 0.01
+            return super().__next__()
+
+    task, optimiser, _ = _start()
+    timed = next(fit(task, optimiser, Timed(), schedule=Schedule(), n_steps=1))
+    assert timed.seconds_shuffle == pytest.approx(timed.seconds_batch - 0.01)
+    untold = next(fit(task, optimiser, Numbers(), schedule=Schedule(), n_steps=1))
+    assert untold.seconds_shuffle == 0

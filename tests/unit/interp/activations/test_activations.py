@@ -1,3 +1,4 @@
+import time
 from itertools import islice
 
 import pytest
@@ -155,3 +156,24 @@ def test_memory_does_not_grow_with_tokens(source):
         next(blocks)
     assert all(x.shape[0] == 70 for x in blocks._block.acts.values())
     assert len(blocks._rest[2]) <= 64
+
+
+def test_waiting_for_the_model_is_told_apart_from_mixing(source):
+    """The source's time is the model's: a source that sleeps adds just that, batches from the block add nothing."""
+
+    class Slow:
+        widths = source.widths
+
+        def iter_from(self, cursor):
+            for pair in source.iter_from(cursor):
+                time.sleep(0.02)
+                yield pair
+
+    blocks = _shuffled(Slow())
+    assert blocks.seconds_harvest == 0
+    next(blocks)
+    filled = blocks.seconds_harvest
+    assert filled >= 0.04
+    for _ in range(6):
+        next(blocks)
+    assert blocks.seconds_harvest == filled
