@@ -1,13 +1,75 @@
-"""A fit inside a run folder: goes on from a state, writes metrics and checkpoints, shows progress."""
+"""A fit inside a run folder: goes on from a state, writes metrics and checkpoints; alone, or one of several in step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
 from interp.checkpoints import TrainState, restore_state, save_checkpoint, take_state
 from interp.loop import BatchSource, Schedule, StepDone, Trainable, fit
-from interp.recording import MetricsFile, Recording, Row, record
+from interp.recording import MetricsFile, Recording, Row, record, shown
 from interp.runs import RunFolder
+
+
+class FolderFit:
+    """A fit whose steps are logged and checkpointed in its run folder; whoever iterates `steps` drives it.
+
+    It stands where `state` left off as soon as it is built. Several of them can take turns.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        task: Trainable,
+        optimiser: torch.optim.Optimizer,
+        batches: BatchSource,
+        *,
+        schedule: Schedule,
+        n_steps: int,
+        clip_norm: float,
+        recording: Recording,
+        state: TrainState | None = None,
+        more: Callable[[StepDone], Row] | None = None,
+    ) -> None:
+        """`more` adds to the rows of metrics.jsonl.
+
+        Raises: ArtifactError if the state does not fit the task or the metrics file is shorter than it was.
+        """
+        if state is not None:
+            restore_state(state, task, optimiser, batches)
+        self.run, self.start = run, state.step if state else 0
+        self._task, self._optimiser, self._batches = task, optimiser, batches
+        self._n_steps, self._recording = n_steps, recording
+        self._metrics = MetricsFile(run.metrics_path, offset=state.metrics_offset if state else 0)
+        done = fit(
+            task,
+            optimiser,
+            batches,
+            schedule=schedule,
+            n_steps=n_steps,
+            clip_norm=clip_norm,
+            start_step=self.start,
+            start_tokens=state.n_tokens if state else 0,
+        )
+        self.steps: Iterator[tuple[StepDone, Row | None]] = record(
+            done, self._metrics, n_steps=n_steps, recording=recording, save=self._save, more=more
+        )
+        """The steps that are left to do; NonFiniteError and StorageError as the loop and the files raise them, with
+        the last checkpoint intact."""
+
+    def _save(self, done: StepDone) -> None:
+        now = take_state(
+            self._task,
+            self._optimiser,
+            self._batches,
+            step=done.step,
+            n_tokens=done.n_tokens,
+            metrics_offset=self._metrics.sync(),
+        )
+        save_checkpoint(self.run.checkpoints, now, keep=self._recording.keep_checkpoints)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._metrics.close()
 
 
 def fit_in_folder(
@@ -26,31 +88,22 @@ def fit_in_folder(
 ) -> None:
     """Run all steps that `state` has not done yet; `more` adds to the rows of metrics.jsonl.
 
-    Raises: ArtifactError if the state does not fit the task; NonFiniteError and StorageError as the loop and the
-    files do, with the last checkpoint intact.
+    Raises: as FolderFit and its steps do.
     """
-    if state is not None:
-        restore_state(state, task, optimiser, batches)
-    start, tokens, offset = (state.step, state.n_tokens, state.metrics_offset) if state else (0, 0, 0)
-    metrics = MetricsFile(run.metrics_path, offset=offset)
-    steps = fit(
+    one = FolderFit(
+        run,
         task,
         optimiser,
         batches,
         schedule=schedule,
         n_steps=n_steps,
         clip_norm=clip_norm,
-        start_step=start,
-        start_tokens=tokens,
+        recording=recording,
+        state=state,
+        more=more,
     )
-
-    def save(done: StepDone) -> None:
-        now = take_state(
-            task, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=metrics.sync()
-        )
-        save_checkpoint(run.checkpoints, now, keep=recording.keep_checkpoints)
-
     try:
-        record(steps, metrics, label=label, n_steps=n_steps, recording=recording, save=save, start=start, more=more)
+        for _ in shown(one.steps, label=label, n_steps=n_steps, start=one.start):
+            pass
     finally:
-        metrics.close()
+        one.close()

@@ -32,6 +32,10 @@ class Recording(Config):
     keep_checkpoints: int = Field(2, ge=1)
     """How many checkpoints stay on disk, newest first."""
 
+    def saves(self, step: int, n_steps: int) -> bool:
+        """Whether there is a checkpoint after this step."""
+        return step % self.checkpoint_every == 0 or step == n_steps
+
 
 class MetricsFile:
     """metrics.jsonl, appended line by line; what came after the last checkpoint is cut off on resume."""
@@ -113,30 +117,33 @@ def record(
     steps: Iterable[StepDone],
     metrics: MetricsFile,
     *,
-    label: str,
     n_steps: int,
     recording: Recording,
     save: Callable[[StepDone], None],
-    start: int = 0,
     more: Callable[[StepDone], Row] | None = None,
-) -> StepDone | None:
-    """Drive a fit to its end: log, show, checkpoint. Gives the last step, None if there was nothing left to do.
-
-    `more` adds to the rows that are written; `start` counts the steps that were done before.
-    """
+) -> Iterator[tuple[StepDone, Row | None]]:
+    """Each step once it is logged and checkpointed, where it is to be, with the row that was written of it."""
     clock = _Clock()
-    last = None
+    for done in steps:
+        clock.add(done)
+        row = None
+        if done.step % recording.log_every == 0 or done.step == n_steps:
+            row = row_of(done) | (more(done) if more else {}) | clock.read()
+            metrics.write(row)
+        if recording.saves(done.step, n_steps):
+            save(done)
+        yield done, row
+
+
+def shown(
+    steps: Iterable[tuple[StepDone, Row | None]], *, label: str, n_steps: int, start: int = 0
+) -> Iterator[StepDone]:
+    """The steps that `record` gives, with their progress for a person; `start` counts those that were done before."""
     with ProgressLines(label, n_steps, done=start) as progress:
-        for done in steps:
-            last = done
-            clock.add(done)
-            if done.step % recording.log_every == 0 or done.step == n_steps:
-                row = row_of(done) | (more(done) if more else {}) | clock.read()
-                metrics.write(row)
+        for done, row in steps:
+            if row is not None:
                 progress.show(done.step, _note(row))
-            if done.step % recording.checkpoint_every == 0 or done.step == n_steps:
-                save(done)
-    return last
+            yield done
 
 
 def row_of(done: StepDone) -> Row:

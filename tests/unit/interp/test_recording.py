@@ -36,7 +36,8 @@ def _step(step, *, batch, update, shuffle):
 def test_the_time_of_a_row_is_that_of_its_steps(tmp_path):
     steps = [_step(n, batch=0.5, update=0.25, shuffle=0.125) for n in (1, 2, 3, 4)]
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
-    record(steps, metrics, label="t", n_steps=4, recording=Recording(log_every=2), save=lambda _: None)
+    for _ in record(steps, metrics, n_steps=4, recording=Recording(log_every=2), save=lambda _: None):
+        pass
     metrics.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]

@@ -1,0 +1,55 @@
+"""Short names for the members of a sweep, from what they differ in."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_LETTERS = {"sae.k": "k", "sae.d_sae": "d", "schedule.lr": "lr", "seed": "s", "sae.l1_coefficient": "l1_"}
+_BARE = {"sae.architecture", "optimiser"}
+_ORDER = ("hook", "sae.architecture", "sae.k", "sae.l1_coefficient", "sae.d_sae", "schedule.lr")
+
+
+def member_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One name for each: `matryoshka_k32_d4096_s0`. What is the same for all is left out, the seed stands last.
+
+    Names are fit for folders and differ from each other.
+    """
+    keys = [key for key in settings[0] if len({str(one[key]) for one in settings}) > 1]
+    keys.sort(key=lambda key: (key == "seed", _ORDER.index(key) if key in _ORDER else len(_ORDER)))
+    names = ["_".join(_part(key, one[key]) for key in keys) or "sae" for one in settings]
+    seen: Counter[str] = Counter()
+    counts = Counter(names)
+    unique = []
+    for name in names:
+        seen[name] += 1
+        # Values that differ in signs which a folder's name leaves out.
+        unique.append(name if counts[name] == 1 else f"{name}-{seen[name]}")
+    return unique
+
+
+def short_hook(name: str) -> str:
+    """A hook's name for labels: blocks.2.hook_resid_post -> L2.resid_post."""
+    return re.sub(r"^blocks\.(\d+)\.", r"L\1.", name).replace("hook_", "")
+
+
+def _part(key: str, value: Any) -> str:
+    if key in _BARE:
+        return _safe(value)
+    if key in ("hook", "hook_out"):
+        return _safe(short_hook(str(value)))
+    return _LETTERS.get(key, key.split(".")[-1].replace("_", "-")) + _safe(_number(value))
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, float):
+        return value
+    if value and abs(value) < 0.01:
+        mantissa, exponent = f"{value:.5e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}"
+
+
+def _safe(value: Any) -> str:
+    text = "-".join(str(part) for part in value) if isinstance(value, list) else str(value)
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")[:60] or "none"
