@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from interp.checkpoints import TrainState, restore_state, save_checkpoint, take_state
+from interp.health.expected import expected_of
 from interp.loop import BatchSource, Schedule, StepDone, Trainable, fit
 from interp.recording import MetricsFile, Recording, Row, record, shown
 from interp.runs import RunFolder
@@ -103,7 +104,8 @@ def fit_in_folder(
         more=more,
     )
     try:
-        for _ in shown(one.steps, label=label, n_steps=n_steps, start=one.start):
+        expected = expected_of(run.path)
+        for _ in shown(one.steps, label=label, n_steps=n_steps, start=one.start, expected=expected):
             pass
     finally:
         one.close()

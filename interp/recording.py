@@ -16,6 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from interp.config import Config
 from interp.errors import ArtifactError
+from interp.health.checks import HealthWatch
+from interp.health.expected import Expected
+from interp.health.stops import forget_stop, note_stop
 from interp.loop import StepDone
 from interp.storage import told
 
@@ -44,12 +47,18 @@ class MetricsFile:
         self._path = path
         with told(path):
             path.touch()
+            forget_stop(path.parent)
             if (held := path.stat().st_size) < offset:
                 raise ArtifactError(f"{path}: got {held} bytes; the checkpoint was made at {offset}; restore the file")
             # Unbuffered, so that a full disk shows when a line is written and not again when the file is closed.
             self._file = path.open("r+b", buffering=0)
             self._file.truncate(offset)
             self._file.seek(offset)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder that it is in."""
+        return self._path.parent
 
     def write(self, row: Row) -> None:
         with told(self._path):
@@ -97,6 +106,14 @@ class ProgressLines:
             of = "" if self._total is None else f"/{self._total:,}"
             print(f"{self._label}: {done:,}{of} {note}".rstrip(), file=sys.stderr, flush=True)
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        line = f"{self._label}: {text}"
+        if self._live:
+            self._progress.console.print(line, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
 
 @contextmanager
 def progress_of_stages() -> Iterator[Callable[[str, int, int], None]]:
@@ -122,26 +139,47 @@ def record(
     save: Callable[[StepDone], None],
     more: Callable[[StepDone], Row] | None = None,
 ) -> Iterator[tuple[StepDone, Row | None]]:
-    """Each step once it is logged and checkpointed, where it is to be, with the row that was written of it."""
-    clock = _Clock()
-    for done in steps:
-        clock.add(done)
-        row = None
-        if done.step % recording.log_every == 0 or done.step == n_steps:
-            row = row_of(done) | (more(done) if more else {}) | clock.read()
-            metrics.write(row)
-        if recording.saves(done.step, n_steps):
-            save(done)
-        yield done, row
+    """Each step once it is logged and checkpointed, where it is to be, with the row that was written of it.
+
+    What ends it early is noted beside the metrics, so that whoever looks at the run later is told.
+    """
+    clock, finished = _Clock(), False
+    try:
+        for done in steps:
+            clock.add(done)
+            row = None
+            if done.step % recording.log_every == 0 or done.step == n_steps:
+                row = row_of(done) | (more(done) if more else {}) | clock.read()
+                metrics.write(row)
+            if recording.saves(done.step, n_steps):
+                save(done)
+            finished = done.step == n_steps
+            yield done, row
+    except BaseException as error:
+        if not finished:
+            note_stop(metrics.folder, error)
+        raise
 
 
 def shown(
-    steps: Iterable[tuple[StepDone, Row | None]], *, label: str, n_steps: int, start: int = 0
+    steps: Iterable[tuple[StepDone, Row | None]],
+    *,
+    label: str,
+    n_steps: int,
+    start: int = 0,
+    expected: Expected | None = None,
 ) -> Iterator[StepDone]:
-    """The steps that `record` gives, with their progress for a person; `start` counts those that were done before."""
+    """The steps that `record` gives, with their progress for a person; `start` counts those that were done before.
+
+    Troubles are told as they arise, held to what is `expected`.
+    """
+    watch = HealthWatch(expected or Expected())
     with ProgressLines(label, n_steps, done=start) as progress:
         for done, row in steps:
             if row is not None:
+                code = done.report.code
+                for alert in watch.add(row, d_sae=None if code is None else code.d_sae):
+                    progress.say(f"{alert.level}: {alert.line()}")
                 progress.show(done.step, _note(row))
             yield done
 

@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 
+from interp.errors import NonFiniteError
+from interp.health.stops import read_stop
 from interp.loop import StepDone, StepReport
-from interp.recording import MetricsFile, ProgressLines, Recording, progress_of_stages, record
+from interp.recording import MetricsFile, ProgressLines, Recording, progress_of_stages, record, shown
 
 
 def test_progress_without_a_total_tells_how_much_is_done(capsys):
@@ -44,3 +46,55 @@ def test_the_time_of_a_row_is_that_of_its_steps(tmp_path):
     for row in rows:
         assert (row["seconds_harvest"], row["seconds_shuffle"], row["seconds_update"]) == (0.75, 0.25, 0.5)
         assert row["tokens_per_s"] == pytest.approx(200 / 1.5, abs=0.1)
+
+
+def _driven(folder, steps, n_steps):
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    try:
+        yield from record(steps, metrics, n_steps=n_steps, recording=Recording(log_every=1), save=lambda _: None)
+    finally:
+        metrics.close()
+
+
+def _failing(error):
+    yield _step(1, batch=0.1, update=0.1, shuffle=0.0)
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "interrupted"),
+    [
+        (NonFiniteError("step 2: loss is nan\nlower it"), "step 2: loss is nan lower it", False),
+        (KeyboardInterrupt(), "KeyboardInterrupt", True),
+        (ValueError("a bug"), "a bug", False),
+    ],
+)
+def test_what_ends_a_run_early_is_noted_until_it_goes_on(tmp_path, error, reason, interrupted):
+    with pytest.raises(type(error)):
+        list(_driven(tmp_path, _failing(error), 3))
+    stop = read_stop(tmp_path)
+    assert (stop.reason, stop.interrupted) == (reason, interrupted)
+    MetricsFile(tmp_path / "metrics.jsonl").close()
+    assert read_stop(tmp_path) is None
+
+
+def test_a_run_that_its_driver_leaves_was_interrupted_unless_it_was_done(tmp_path):
+    steps = [_step(n, batch=0.1, update=0.1, shuffle=0.0) for n in (1, 2)]
+    for taken, interrupted in ((1, True), (2, False)):
+        driven = _driven(tmp_path, iter(steps), 2)
+        for _ in range(taken):
+            next(driven)
+        driven.close()
+        assert (read_stop(tmp_path) is not None) == interrupted
+
+
+def test_troubles_are_told_once_as_they_arise(capsys):
+    rows = [(_step(n, batch=0.1, update=0.1, shuffle=0.0), _bad_row(n)) for n in range(1, 31)]
+    assert len(list(shown(rows, label="train", n_steps=30))) == 30
+    told = [line for line in capsys.readouterr().err.splitlines() if "critical" in line]
+    assert len(told) == 1
+    assert told[0].startswith("train: critical: Explained variance is -0.500")
+
+
+def _bad_row(n):
+    return {"step": n, "n_tokens": 100 * n, "loss": 5.0, "explained_variance": -0.5, "tokens_per_s": 10.0}
