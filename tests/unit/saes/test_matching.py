@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp.errors import ShapeError
-from saes.matching import detection, match_by_cosine
+from saes.matching import detection, detection_from_counts, match_by_cosine, pair
 
 
 def test_a_permuted_and_rescaled_dictionary_is_matched_back():
@@ -67,3 +67,20 @@ def test_a_latent_that_is_always_on_has_full_recall_and_the_base_rate_as_precisi
     found = detection(torch.ones_like(truth), truth)
     assert float(found.recall[0]) == 1
     assert float(found.precision[0]) == pytest.approx(float(truth.float().mean()))
+
+
+def test_pairs_are_made_one_to_one_whichever_side_has_more():
+    likeness = torch.tensor([[0.9, 0.8, 0.0], [0.85, 0.1, 0.0]], dtype=torch.float64)
+    wide, tall = pair(likeness), pair(likeness.t())
+    assert (wide.feature.tolist(), wide.latent.tolist()) == ([0, 1], [1, 0])
+    assert (tall.feature.tolist(), tall.latent.tolist()) == ([0, 1], [1, 0])
+    torch.testing.assert_close(wide.likeness, torch.tensor([0.8, 0.85], dtype=torch.float64))
+
+
+def test_counts_give_the_same_detection_as_firings():
+    truth, fires = torch.rand(200, 5) < 0.3, torch.rand(200, 5) < 0.3
+    counted = detection_from_counts((fires & truth).sum(0), fires.sum(0), truth.sum(0))
+    precision = counted.precision
+    assert torch.equal(detection(fires, truth).precision, precision)
+    harmonic = 2 * precision * counted.recall / (precision + counted.recall)
+    torch.testing.assert_close(counted.f1, harmonic)
