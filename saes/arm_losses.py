@@ -3,7 +3,7 @@
 Axes: b rows, t position, d width of the hook, v vocabulary, n kept tokens, p predicted tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations.harvest import position_ids
+from interp.code import ActivationBatch
 from interp.datasets import TokenBatch
 from interp.errors import ShapeError
 from interp.hooks import Edit, edit
@@ -26,14 +27,11 @@ SOFTMAX_ROWS = 1024
 class CleanRun:
     """A batch as the model computes it, and what arms are compared with.
 
-    Shapes: acts (n, d) and document (n,) of the kept tokens; log_probs (p, v), nll, targets,
-    predicted_document (p,). Units: nats.
+    Shapes: acts of the n kept tokens; log_probs (p, v), nll, targets, predicted_document (p,). Units: nats.
     """
 
     batch: TokenBatch
-    hook: str
-    acts: Float[Tensor, "n d"]
-    document: Int[Tensor, " n"]
+    acts: ActivationBatch
     predicted: Bool[Tensor, "b t"]
     log_probs: Float[Tensor, "p v"]
     nll: Float[Tensor, " p"]
@@ -64,32 +62,25 @@ def predicted_mask(batch: TokenBatch) -> Bool[Tensor, "b t"]:
     return mask
 
 
-def run_clean(model: Model, batch: TokenBatch, hook: str) -> CleanRun:
-    """One unchanged forward pass, shared by all arms.
+def run_clean(model: Model, batch: TokenBatch, hooks: Sequence[str]) -> CleanRun:
+    """One unchanged forward pass, shared by all arms, with the activations at `hooks`.
 
-    Raises: ShapeError if the hook does not give one vector per token.
+    Raises: ShapeError if a hook does not give one vector per token.
     """
     batch = batch.to(model.device)
     predicted = predicted_mask(batch)
-    seen: list[Tensor] = []
-
-    def record(x: Tensor) -> Tensor:
-        seen.append(x.detach())
-        return x
-
-    log_probs = _logits(model, batch, hook, record)[predicted].float().log_softmax(-1)
-    if seen[0].shape[:2] != batch.keep.shape:
-        got = tuple(seen[0].shape)
-        raise ShapeError(f"{hook}: got activations {got} for {tuple(batch.keep.shape)} tokens; choose another hook")
+    seen: dict[str, Tensor] = {}
+    readers = {hook: _reader(hook, seen) for hook in hooks}
+    log_probs = _logits(model, batch, readers)[predicted].float().log_softmax(-1)
     targets = batch.token_ids.roll(-1, dims=1)[predicted]
-    acts, document = seen[0][batch.keep], batch.document[batch.keep]
     nll = -log_probs.gather(1, targets[:, None])[:, 0]
-    return CleanRun(batch, hook, acts, document, predicted, log_probs, nll, targets, batch.document[predicted])
+    return CleanRun(batch, _kept(batch, seen), predicted, log_probs, nll, targets, batch.document[predicted])
 
 
-def run_arm(model: Model, clean: CleanRun, replacement: Float[Tensor, "n d"]) -> ArmLoss:
-    """The same batch with the kept tokens' activations replaced."""
-    logits = _logits(model, clean.batch, clean.hook, _replace(clean.batch.keep, replacement))
+def run_arm(model: Model, clean: CleanRun, replacements: Mapping[str, Float[Tensor, "n _"]]) -> ArmLoss:
+    """The same batch with the kept tokens' activations at one or several hooks replaced."""
+    edits = {hook: _replace(clean.batch.keep, replacement) for hook, replacement in replacements.items()}
+    logits = _logits(model, clean.batch, edits)
     return compare(clean.log_probs, logits[clean.predicted], clean.targets)
 
 
@@ -114,8 +105,18 @@ def iter_slices(batch: TokenBatch, d_vocab: int) -> Iterator[TokenBatch]:
         yield TokenBatch(batch.token_ids[rows], batch.keep[rows], mask, batch.position_ids[rows], batch.document[rows])
 
 
-def _logits(model: Model, batch: TokenBatch, hook: str, function: Edit) -> Float[Tensor, "b t v"]:
-    with torch.no_grad(), edit(model, {hook: function}):
+def _kept(batch: TokenBatch, seen: Mapping[str, Tensor]) -> ActivationBatch:
+    for hook, x in seen.items():
+        if x.shape[:2] != batch.keep.shape:
+            got, tokens = tuple(x.shape), tuple(batch.keep.shape)
+            raise ShapeError(f"{hook}: got activations {got} for {tokens} tokens; choose another hook")
+    keep = batch.keep
+    acts = {hook: x[keep] for hook, x in seen.items()}
+    return ActivationBatch(acts, batch.token_ids[keep], batch.document[keep], batch.position_ids[keep])
+
+
+def _logits(model: Model, batch: TokenBatch, edits: Mapping[str, Edit]) -> Float[Tensor, "b t v"]:
+    with torch.no_grad(), edit(model, edits):
         output = model.hf(
             input_ids=batch.token_ids,
             attention_mask=batch.attention_mask,
@@ -124,6 +125,15 @@ def _logits(model: Model, batch: TokenBatch, hook: str, function: Edit) -> Float
         )
     logits: Tensor = output.logits
     return logits
+
+
+def _reader(hook: str, seen: dict[str, Tensor]) -> Edit:
+    def function(x: Tensor) -> Tensor:
+        # A copy: what goes on through the model may be written into by an edit further down.
+        seen[hook] = x.detach().clone()
+        return x
+
+    return function
 
 
 def _replace(keep: Bool[Tensor, "b t"], replacement: Float[Tensor, "n d"]) -> Edit:

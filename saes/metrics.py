@@ -71,6 +71,37 @@ class VarianceSums:
         return 1.0 - self.fvu
 
 
+@dataclass(frozen=True, slots=True)
+class PooledVariance:
+    """The sums of several hooks. Each hook's activations count as if scaled to a total variance of one.
+
+    So the figures of all are the means of each hook's own: on raw activations the hook of the largest norms, usually
+    the deepest, would decide alone.
+    """
+
+    hooks: tuple[VarianceSums, ...]
+
+    def __add__(self, other: "PooledVariance") -> "PooledVariance":
+        return PooledVariance(tuple(a + b for a, b in zip(self.hooks, other.hooks, strict=True)))
+
+    @property
+    def n_tokens(self) -> int:
+        return self.hooks[0].n_tokens
+
+    @property
+    def fvu(self) -> float:
+        """Mean over hooks of the fraction of variance unexplained.
+
+        Raises: DataError if a hook's activations do not vary.
+        """
+        return sum(sums.fvu for sums in self.hooks) / len(self.hooks)
+
+    @property
+    def explained_variance(self) -> float:
+        """1 - FVU."""
+        return 1.0 - self.fvu
+
+
 def sink_mask(norms: Float[Tensor, " b"], *, median: float) -> Tensor:
     """Tokens whose norm is above SINK_RATIO × the median norm of the data set (not only those at position 0)."""
     return norms > SINK_RATIO * median
@@ -163,9 +194,12 @@ def document_bootstrap(
     return float(low), float(high)
 
 
-def share_unexplained(totals: Float[np.ndarray, "r 2"]) -> Float[np.ndarray, " r"]:
-    """FVU from columns (Σ‖x - x̂‖², Σ‖x - μ‖²); μ is held at the data set's mean while documents are resampled."""
-    return np.asarray(totals[:, 0] / totals[:, 1])
+def share_unexplained(totals: Float[np.ndarray, "r q"]) -> Float[np.ndarray, " r"]:
+    """FVU from columns (Σ‖x - x̂‖², Σ‖x - μ‖²) of each hook in turn, the mean over hooks.
+
+    μ is held at the data set's mean while documents are resampled.
+    """
+    return np.asarray((totals[:, ::2] / totals[:, 1::2]).mean(1))
 
 
 def loss_recovered(clean: float, ablated: float, spliced: float) -> float | None:

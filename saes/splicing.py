@@ -1,6 +1,6 @@
-"""A model that runs, or generates, with SAEs in the place of its activations.
+"""A model that runs, or generates, with SAEs in the place of its activations, or transcoders in that of its layers.
 
-Axes: b rows, t position, d width of the hook, n replaced tokens.
+Axes: b rows, t position, d width of what is read, o width of what is written, n replaced tokens.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from interp.code import Code
 from interp.datasets import MaskPolicy, masked_ids
 from interp.errors import ArtifactError, ConfigError, ShapeError
+from interp.hooks import Edit
 from interp.hooks import edit as edit_hooks
 from interp.models import Model
 from saes.base import SAE
-from saes.facts import SAEFacts, check_same_model, check_width
+from saes.facts import SAEFacts, check_same_model
+from saes.hook_layout import check_width
 from saes.model_fit import fitted
 
 EditCode = Callable[[Code], Code]
@@ -52,32 +54,39 @@ def splice(
 ) -> Iterator[None]:
     """Every forward pass of `model.hf` in the block, generation included, reads reconstructions at the SAEs' hooks.
 
+    What a transcoder writes is replaced by what it makes of what stood, in the same pass, at the hook that it reads.
     Tokens that the SAE was not trained on (padding, BOS, special ones) keep their activations, by the mask policy that
     was saved with it; `mask` is the policy of a bare SAE. With `error_term` the unedited reconstruction's error is
     added back, so that without `edit` nothing changes. `prefix` decodes the first features only. `edit` changes codes:
-    one function for one SAE, or functions by hook name.
+    one function for one SAE, or functions by the name of the hook that is replaced.
 
     Raises: ArtifactError if an SAE belongs to another model or mask policy, unless `allow_mismatch`; ConfigError for
-    SAEs that cannot be spliced together or a prefix out of range; UnknownHookError if the model lacks a hook.
+    SAEs that cannot be spliced (together, or as crosscoders at all), a transcoder that writes before it reads or a
+    prefix out of range; UnknownHookError if the model lacks a hook.
     """
     parts = [_part(one, model) for one in _several(sae)]
     changes = _changes([part for part, _ in parts], edit)
     tokens = _PassTokens()
-    edits = {}
+    replacing: dict[str, Edit] = {}
     for part, facts in parts:
-        hook = part.hooks_in[0]
-        check_width(hook, part.d_in, model)
+        read, written = part.hooks_in[0], part.hooks_out[0]
+        check_width(model, (read,), part.d_in)
+        check_width(model, (written,), part.W_dec.shape[1])
         if facts is not None and not allow_mismatch:
             check_same_model(facts, model)
         if prefix is not None and not 1 <= prefix <= part.d_sae:
             raise ConfigError(f"prefix: got {prefix}; expected 1 to {part.d_sae}, the SAE's number of features")
         masked = sorted(masked_ids(model, _policy(facts, mask, allow_mismatch=allow_mismatch)))
-        edits[hook] = _Spliced(
-            part, tokens, torch.tensor(masked, dtype=torch.int64), error_term, prefix, changes.get(hook)
+        replacing[written] = _Spliced(
+            part, tokens, torch.tensor(masked, dtype=torch.int64), error_term, prefix, changes.get(written)
         )
+    noting: dict[str, Edit] = {
+        part.hooks_in[0]: _Noted(part.hooks_in[0], tokens) for part, _ in parts if part.hooks_in != part.hooks_out
+    }
     handle = model.hf.base_model.register_forward_pre_hook(tokens.read, with_kwargs=True)
     try:
-        with edit_hooks(model, edits):
+        # Where one SAE replaces what another reads, the other reads the replacement.
+        with edit_hooks(model, replacing), edit_hooks(model, noting):
             yield
     finally:
         handle.remove()
@@ -100,10 +109,13 @@ def _part(one: Spliceable, model: Model) -> tuple[SAE, SAEFacts | None]:
 
 def _changes(saes: Sequence[SAE], edit: EditCode | Mapping[str, EditCode] | None) -> Mapping[str, EditCode]:
     """Edits by hook name, after a look at whether these SAEs can stand together."""
-    hooks = [part.hooks_in[0] for part in saes]
     for part in saes:
-        if len(part.hooks_in) != 1 or part.hooks_in != part.hooks_out:
-            raise ConfigError(f"got hooks {part.hooks_in} -> {part.hooks_out}; only an SAE of one hook can replace it")
+        if len(part.hooks_in) != 1 or len(part.hooks_out) != 1:
+            raise ConfigError(
+                f"got a dictionary of hooks {', '.join(part.hooks_in)}; a crosscoder's code needs all of them before "
+                "the first is replaced, which no single pass gives; saes.evaluate replaces them one by one"
+            )
+    hooks = [part.hooks_out[0] for part in saes]
     if not hooks or len(set(hooks)) < len(hooks):
         raise ConfigError(f"got SAEs of {', '.join(hooks) or 'no hook'}; expected one or more, each of another hook")
     if edit is None:
@@ -126,9 +138,11 @@ def _policy(facts: SAEFacts | None, mask: MaskPolicy | None, *, allow_mismatch: 
 
 
 class _PassTokens:
-    """The tokens of the forward pass that runs now; while generating from a cache, the new ones only."""
+    """The forward pass that runs now: its tokens (while generating from a cache, the new ones only), and what stood at
+    the hooks that transcoders read."""
 
     def __init__(self) -> None:
+        self.noted: dict[str, Tensor] = {}
         self._token_ids: Tensor | None = None
         self._real: Tensor | None = None
 
@@ -144,6 +158,7 @@ class _PassTokens:
         if mask is not None and (not isinstance(mask, Tensor) or mask.ndim != 2):
             raise ConfigError("got an attention mask that is not (rows, positions) while an SAE is spliced in")
         self._token_ids = token_ids
+        self.noted.clear()
         # With a cache the mask covers the past too.
         self._real = None if mask is None else mask[:, -token_ids.shape[1] :].bool()
 
@@ -159,8 +174,21 @@ class _PassTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class _Noted:
+    """Keeps what stands at a hook until a transcoder asks for it."""
+
+    hook: str
+    tokens: _PassTokens
+
+    def __call__(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        # A copy: what goes on through the model may be written into by an edit further down.
+        self.tokens.noted[self.hook] = x.clone()
+        return x
+
+
+@dataclass(frozen=True, slots=True)
 class _Spliced:
-    """The edit of one hook."""
+    """The edit of the hook that is replaced."""
 
     sae: SAE
     tokens: _PassTokens
@@ -169,20 +197,34 @@ class _Spliced:
     prefix: int | None
     change: EditCode | None
 
-    def __call__(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
-        keep = self.tokens.keep(self.sae.hooks_in[0], x, self.masked)
+    def __call__(self, y: Float[Tensor, "b t o"]) -> Float[Tensor, "b t o"]:
+        keep = self.tokens.keep(self.sae.hooks_out[0], y, self.masked)
         if bool(keep.any()):
-            x[keep] = self._replaced(x[keep]).to(x)
-        return x
+            y[keep] = self._replaced(self._read(y)[keep], y[keep]).to(y)
+        return y
 
-    def _replaced(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        acts = x.to(self.sae.W_enc)
-        code = self.sae.encode(acts)
-        x_hat = self.sae.decode(self._changed(code), prefix=self.prefix)
+    def _read(self, y: Float[Tensor, "b t o"]) -> Float[Tensor, "b t d"]:
+        """What the SAE encodes: what it replaces, or what stood before at the hook that a transcoder reads.
+
+        Raises: ConfigError if the model did not come by that hook yet.
+        """
+        read, written = self.sae.hooks_in[0], self.sae.hooks_out[0]
+        if read == written:
+            return y
+        if read not in self.tokens.noted:
+            raise ConfigError(
+                f"got a transcoder from {read} to {written}, which the model computes first; "
+                "expected one that reads before it writes"
+            )
+        return self.tokens.noted[read]
+
+    def _replaced(self, x: Float[Tensor, "n d"], y: Float[Tensor, "n o"]) -> Float[Tensor, "n o"]:
+        code = self.sae.encode(x.to(self.sae.W_enc))
+        y_hat = self.sae.decode(self._changed(code), prefix=self.prefix)
         if not self.error_term:
-            return x_hat
-        # Adding the difference, not the error, leaves x exact where nothing was edited.
-        return acts + (x_hat - self.sae.decode(code, prefix=self.prefix))
+            return y_hat
+        # Adding the difference, not the error, leaves y exact where nothing was edited.
+        return y.to(y_hat) + (y_hat - self.sae.decode(code, prefix=self.prefix))
 
     def _changed(self, code: Code) -> Code:
         if self.change is None:

@@ -31,16 +31,16 @@ def test_an_arm_replaces_kept_tokens_and_nothing_else():
     with model.hf.model.layers[1].register_forward_hook(by_hand):
         logits = model.hf(input_ids=batch.token_ids).logits
     expected = -logits.log_softmax(-1)[0, [1, 3]].gather(1, batch.token_ids[0, [2, 4], None])[:, 0]
-    clean = run_clean(model, batch, HOOK)
-    arm = run_arm(model, clean, torch.zeros_like(clean.acts))
+    clean = run_clean(model, batch, (HOOK,))
+    arm = run_arm(model, clean, {HOOK: torch.zeros_like(clean.acts.acts[HOOK])})
     torch.testing.assert_close(arm.nll, expected)
     assert not torch.allclose(arm.nll, clean.nll)
 
 
 def test_putting_the_same_activations_back_changes_nothing():
     model = tiny_model("gpt2")
-    clean = run_clean(model, _batch([[1] * 6] * 3, [[0] * 6, [1] * 6, [2] * 4 + [-1] * 2]), HOOK)
-    arm = run_arm(model, clean, clean.acts)
+    clean = run_clean(model, _batch([[1] * 6] * 3, [[0] * 6, [1] * 6, [2] * 4 + [-1] * 2]), (HOOK,))
+    arm = run_arm(model, clean, clean.acts.acts)
     assert torch.equal(arm.nll, clean.nll)
     assert float(arm.kl.abs().max()) == 0.0
 

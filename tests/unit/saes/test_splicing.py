@@ -83,9 +83,10 @@ def test_tokens_are_replaced_as_evaluation_replaces_them(llama):
     keep = tokens != BOS
     batch = TokenBatch(tokens, keep, keep.long() * 0 + 1, torch.arange(12).expand(3, 12), torch.zeros_like(tokens))
     sae = random_sae("matryoshka")
-    clean = run_clean(llama, batch, HOOK)
+    clean = run_clean(llama, batch, (HOOK,))
     for prefix in (None, 6):
-        arm = run_arm(llama, clean, sae.decode(sae.encode(clean.acts), prefix=prefix).detach())
+        replaced = sae.decode(sae.encode(clean.acts.acts[HOOK]), prefix=prefix).detach()
+        arm = run_arm(llama, clean, {HOOK: replaced})
         with saes.splice(llama, sae, prefix=prefix):
             log_probs = _logits(llama, tokens)[clean.predicted].log_softmax(-1)
         torch.testing.assert_close(-log_probs.gather(1, clean.targets[:, None])[:, 0], arm.nll)
