@@ -182,7 +182,7 @@ class RunFolder:
         """Raises: ConfigError naming the first setting that differs from the one the run was started with."""
         # Read as a config: a setting that is younger than the run has the default that the run went by.
         old, new = yaml.safe_load(self.config(type(config)).to_yaml()), yaml.safe_load(config.to_yaml())
-        for name, was, is_now in _differences(old, new):
+        for name, was, is_now in differences(old, new):
             if name not in may_differ:
                 raise ConfigError(
                     f"{self.path}: was started with {name} = {was!r}; got {is_now!r}; "
@@ -205,12 +205,13 @@ class RunFolder:
                 )
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Dotted names of the settings that differ between two configs as plain values, with what was and what is now."""
     found = []
     for key in [*new, *(key for key in old if key not in new)]:
         was, is_now = old.get(key), new.get(key)
         if isinstance(was, dict) and isinstance(is_now, dict):
-            found += _differences(was, is_now, f"{prefix}{key}.")
+            found += differences(was, is_now, f"{prefix}{key}.")
         elif was != is_now:
             found.append((f"{prefix}{key}", was, is_now))
     return found

@@ -47,7 +47,7 @@ def _number(value: Any) -> Any:
     if value and abs(value) < 0.01:
         mantissa, exponent = f"{value:.5e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:g}"
+    return f"{value:g}".replace("e+", "e")
 
 
 def _safe(value: Any) -> str:

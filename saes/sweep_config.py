@@ -49,7 +49,7 @@ class SweepConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _base_of_all(cls, values: Any) -> Any:
-        """The base with what it leaves open: the first value of each list, one seed of shuffling, the sweep's folder."""
+        """The base with what it leaves open: first values of the lists, a seed of shuffling, the sweep's folder."""
         if not isinstance(values, dict) or not isinstance(values.get("base", {}), dict):
             return values
         out = str(values.get("out", cls.model_fields["out"].default))

@@ -13,9 +13,11 @@ _COMMANDS = {
     "models": ("interp.cli.models", "Look at a model: its size, its hooks, what it writes."),
     "collect": ("interp.cli.collect", "Write activations to disk, to train on them many times."),
     "train": ("interp.cli.train", "Train a sparse autoencoder on a model's activations."),
+    "sweep": ("interp.cli.sweep", "Train many SAEs side by side from one stream of activations."),
     "plan": ("interp.cli.plan", "Say what a training run will take: time, memory, disk, operations."),
     "evaluate": ("interp.cli.evaluate", "Measure a trained SAE: EV, L0, dead features, CE with the SAE in place."),
     "features": ("interp.cli.features", "Find out everything about every feature, in one pass over text."),
+    "watch": ("interp.cli.watch", "Show how a run goes while it trains, and say what goes wrong."),
     "report": ("interp.cli.report", "Write a run as one HTML file that opens offline."),
     "import": ("interp.cli.import_sae", "Make a run folder of an SAE that others trained."),
     "encode": ("interp.cli.encode", "Write which features fire on which token of your texts, as Parquet."),
@@ -28,6 +30,7 @@ _REPEATED = "; what was finished is kept, the same command goes on"
 # Command -> what to do after an interruption. Of the others nothing is kept.
 _GO_ON = {
     ("train",): _RESUMED,
+    ("sweep",): _RESUMED,
     ("collect",): _RESUMED,
     ("pretrain",): _RESUMED,
     ("features",): _REPEATED,

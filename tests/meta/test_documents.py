@@ -10,10 +10,12 @@ from click.testing import CliRunner
 
 from interp.cli import cli
 from interp.config import read_yaml
+from saes.sweep_config import SweepConfig
 from saes.training import TrainConfig
 
 ROOT = Path(__file__).parents[2]
-TRAIN_CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith("pretrain"))
+TRAIN_CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith(("pretrain", "sweep")))
+SWEEP_CONFIGS = sorted((ROOT / "configs").glob("sweep*.yaml"))
 
 
 def _commands() -> list[tuple[str, ...]]:
@@ -36,6 +38,12 @@ def _commands() -> list[tuple[str, ...]]:
 def test_every_training_config_loads_and_says_what_it_is(path):
     config = TrainConfig.load(path)
     assert config.n_steps > 0
+    assert path.read_text().startswith("#")
+
+
+@pytest.mark.parametrize("path", SWEEP_CONFIGS, ids=lambda path: path.stem)
+def test_every_sweep_config_loads_and_says_what_it_is(path):
+    assert len(SweepConfig.load(path).members()) > 1
     assert path.read_text().startswith("#")
 
 

@@ -1,0 +1,241 @@
+"""`interp sweep`: many SAEs from one stream of activations, each byte-identical to the same SAE trained alone.
+
+Every step takes one batch and gives it to each member in turn. A member's losses are a pure function of it, and nothing
+that trains draws from a generator that members share, so that no member can tell that there are others.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from interp.activations.blocks import ShuffledActivations
+from interp.checkpoints import load_checkpoint
+from interp.code import ActivationBatch
+from interp.errors import InterpError, NonFiniteError
+from interp.fitting import FolderFit
+from interp.loop import StepDone
+from interp.recording import ProgressLines, Row
+from saes.origin import Origin, open_origin
+from saes.sweep_config import Member, SweepConfig
+from saes.sweep_folder import SweepFolder, SweepRecord
+from saes.sweep_memory import check_memory
+from saes.training import Fit, begin_fit, finish_fit, shuffled
+
+
+def sweep(config: SweepConfig, *, resume: bool = False) -> SweepFolder:
+    """Train all members into config.out; `resume` goes on from the last step that all have a checkpoint of.
+
+    A member whose loss or gradients are not finite is set aside with its message, and the others go on.
+
+    Raises: any InterpError; whatever was checkpointed before it stays usable.
+    """
+    folder = SweepFolder(config.out)
+    goes_on = resume and folder.started
+    if goes_on:
+        folder.check_same_config(config)
+        if folder.record().status == "finished":
+            return folder
+    else:
+        folder.check_free()
+    origin = open_origin(config.base, config.hooks)
+    shared = SharedBatches(shuffled(config.base, origin))
+    memory = check_memory(config, origin)
+    if goes_on:
+        record = folder.record().model_copy(update={"memory_bytes": memory})
+        fits = _go_on(config, folder, record, origin, shared)
+    else:
+        record, fits = _begin(config, folder, origin, shared, memory)
+    with ExitStack() as opened:
+        lanes = {name: _lane(config, fit, shared, opened) for name, fit in fits.items()}
+        record = _train(config, folder, record, shared, lanes)
+    _finish(folder, record, fits)
+    return folder
+
+
+class SharedBatches:
+    """One stream for many fits: `fetch` takes the next batch, and every fit gets that one until it is called again."""
+
+    def __init__(self, batches: ShuffledActivations) -> None:
+        self.batches = batches
+        self.seconds = 0.0
+        """Time in harvesting and shuffling so far."""
+        self._batch: ActivationBatch | None = None
+
+    def warm(self) -> None:
+        """Fill the first block, in which initial weights look for a sample, so that its time is counted here."""
+        begun = time.perf_counter()
+        self.batches.peek(1)
+        self.seconds += time.perf_counter() - begun
+
+    def fetch(self) -> None:
+        """Take the next batch."""
+        begun = time.perf_counter()
+        self._batch = next(self.batches)
+        self.seconds += time.perf_counter() - begun
+
+    def __next__(self) -> ActivationBatch:
+        assert self._batch is not None
+        return self._batch
+
+    def cursor(self) -> dict[str, int]:
+        """Where the stream stands; the same for all."""
+        return self.batches.cursor()
+
+    def seek(self, cursor: Mapping[str, int]) -> None:
+        """Go to a cursor; members of one sweep all have the same."""
+        self.batches.seek(cursor)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A member on its way: its steps and what they took."""
+
+    steps: Iterator[tuple[StepDone, Row | None]]
+    seconds: float = 0.0
+    n_steps: int = 0
+
+    def advance(self) -> None:
+        """One step with the batch that was fetched."""
+        done, _ = next(self.steps)
+        self.seconds += done.seconds_update
+        self.n_steps += 1
+
+
+def _begin(
+    config: SweepConfig, folder: SweepFolder, origin: Origin, shared: SharedBatches, memory: dict[str, int]
+) -> tuple[SweepRecord, dict[str, Fit]]:
+    members = config.members()
+    facts: dict[str, Any] = {"model": origin.model, "data": origin.recorded_data(), "memory_bytes": memory}
+    record = SweepRecord.begin(members, **facts)
+    was_there = folder.path.is_dir()
+    folder.begin(config, record)
+    try:
+        shared.warm()
+        return record, {member.name: begin_fit(member.config, origin, shared.batches) for member in members}
+    except InterpError:
+        # What was wrong is wrong with the config: nothing of the sweep shall stand in the way of the mended one.
+        shutil.rmtree(folder.path / "runs", ignore_errors=True)
+        for path in (folder.record_path, folder.config_path):
+            path.unlink(missing_ok=True)
+        if not was_there:
+            folder.path.rmdir()
+        raise
+
+
+def _go_on(
+    config: SweepConfig, folder: SweepFolder, record: SweepRecord, origin: Origin, shared: SharedBatches
+) -> dict[str, Fit]:
+    """Members that have not come to an end, all at the sweep's step."""
+    left = [member for member in config.members() if not _ended(folder, record, member)]
+    paths = {member.name: folder.go_back(member.name, record.step) for member in left}
+    if record.step == 0:
+        shared.warm()
+    fits = {}
+    for member in left:
+        path = paths[member.name]
+        state = None if path is None else load_checkpoint(path)
+        fits[member.name] = begin_fit(member.config, origin, shared.batches, state=state, goes_on=state is not None)
+    return fits
+
+
+def _ended(folder: SweepFolder, record: SweepRecord, member: Member) -> bool:
+    """Whether a member has failed, or was finished: by a sweep that was cut off at its end, or by itself."""
+    run = folder.run(member.name)
+    if record.members[member.name].status == "failed":
+        return True
+    return run.started and run.manifest().status == "finished"
+
+
+def _lane(config: SweepConfig, fit: Fit, shared: SharedBatches, opened: ExitStack) -> _Lane:
+    one = fit.config
+    # The round before must outlive one that is cut off.
+    recording = config.base.recording.model_copy(
+        update={"keep_checkpoints": max(2, config.base.recording.keep_checkpoints)}
+    )
+    in_folder = FolderFit(
+        fit.run,
+        fit.sae,
+        fit.optimiser,
+        shared,
+        schedule=one.schedule,
+        n_steps=one.n_steps,
+        clip_norm=one.clip_norm,
+        recording=recording,
+        state=fit.state,
+        more=fit.row,
+    )
+    opened.callback(in_folder.close)
+    return _Lane(in_folder.steps)
+
+
+def _train(
+    config: SweepConfig, folder: SweepFolder, record: SweepRecord, shared: SharedBatches, lanes: dict[str, _Lane]
+) -> SweepRecord:
+    """All steps that are left, in lockstep; gives the record as it then is."""
+    base, tally = config.base, _Tally(record, shared)
+    with ProgressLines("sweep", base.n_steps, done=record.step) as progress:
+        for step in range(record.step + 1, base.n_steps + 1):
+            if not lanes:
+                break
+            shared.fetch()
+            for name, lane in list(lanes.items()):
+                try:
+                    lane.advance()
+                except NonFiniteError as error:
+                    record = record.with_member(name, status="failed", message=str(error))
+                    folder.write_record(record)
+                    tally.retire(name, lanes.pop(name))
+            if base.recording.saves(step, base.n_steps) and lanes:
+                record = tally.told(record, lanes).model_copy(update={"step": step})
+                folder.write_record(record)
+            progress.show(step, tally.note(lanes, base.batch_size))
+    return tally.told(record, lanes)
+
+
+class _Tally:
+    """Where the time of a sweep goes, on top of what its record told when it was taken up."""
+
+    def __init__(self, record: SweepRecord, shared: SharedBatches) -> None:
+        self._begun, self._before, self._shared = time.perf_counter(), record, shared
+        self._retired: dict[str, _Lane] = {}
+
+    def retire(self, name: str, lane: _Lane) -> None:
+        """Keep what a member took that goes no further."""
+        self._retired[name] = lane
+
+    def told(self, record: SweepRecord, lanes: Mapping[str, _Lane]) -> SweepRecord:
+        """The record with all that was taken so far."""
+        for name, lane in {**self._retired, **lanes}.items():
+            then = self._before.members[name]
+            record = record.with_member(name, seconds=then.seconds + lane.seconds, n_steps=then.n_steps + lane.n_steps)
+        return record.model_copy(
+            update={
+                "seconds_harvest": self._before.seconds_harvest + self._shared.seconds,
+                "seconds": self._before.seconds + time.perf_counter() - self._begun,
+            }
+        )
+
+    def note(self, lanes: Mapping[str, _Lane], batch_size: int) -> str:
+        """A line for whoever watches."""
+        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        n_steps = max((lane.n_steps for lane in lanes.values()), default=0)
+        failed = f"  {len(self._retired)} failed" if self._retired else ""
+        speed = f"{n_steps * batch_size / seconds:,.0f} tokens/s"
+        return f"{len(lanes)} SAEs  {speed}{failed}"
+
+
+def _finish(folder: SweepFolder, record: SweepRecord, fits: Mapping[str, Fit]) -> None:
+    """Save every member that came to its end, and say what became of each."""
+    for name, member in record.members.items():
+        if member.status == "failed":
+            run = folder.run(name)
+            manifest = run.manifest()
+            run.write_manifest(manifest.model_copy(update={"results": {**manifest.results, "failed": member.message}}))
+            continue
+        if name in fits:
+            finish_fit(fits[name])
+        record = record.with_member(name, status="finished")
+    folder.write_record(record.model_copy(update={"status": "finished"}))
