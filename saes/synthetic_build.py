@@ -51,7 +51,8 @@ def spread_directions(n: int, width: int, n_steps: int, generator: torch.Generat
     """
     drawn = torch.randn(n, width, generator=generator)
     if n <= width:
-        return torch.linalg.qr(drawn.t().double()).Q.t().float().contiguous()
+        orthogonal: Tensor = torch.linalg.qr(drawn.t().double()).Q
+        return orthogonal.t().float().contiguous()
     unit = torch.nn.functional.normalize(drawn, dim=1)
     for _ in range(n_steps):
         push = torch.cat([_push(unit, rows) for rows in torch.arange(n).split(_CHUNK)])
