@@ -21,12 +21,16 @@ from interp.errors import NonFiniteError
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one batch gave: loss with its graph, named terms (detached scalars) and, for dictionaries, the code."""
+    """What one batch gave: loss with its graph, named terms (detached scalars) and, for dictionaries, the code.
+
+    `batch` is what it was given, for tasks that look at it again after the update.
+    """
 
     loss: Tensor
     terms: Mapping[str, Tensor]
     n_tokens: int
     code: Code | None = None
+    batch: Any = None
 
 
 @runtime_checkable
@@ -41,7 +45,7 @@ class Trainable(Protocol):
         """Adjust gradients after backward and before clipping (nothing for most)."""
         ...
 
-    def after_update(self, report: StepReport) -> None:
+    def after_update(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
         """Restore constraints and advance counters after the optimiser moved the weights (nothing for most)."""
         ...
 
@@ -126,7 +130,7 @@ def update(
     if clip_norm > 0 and norm > clip_norm:
         torch._foreach_mul_([p.grad for p in parameters], clip_norm / (norm + 1e-6))
     optimiser.step()
-    task.after_update(report)
+    task.after_update(report, optimiser)
     return norm
 
 

@@ -1,12 +1,12 @@
 """What all sparse autoencoders share: parameters, decoding, the loss, the constraints and the counters.
 
-Axes: b tokens, d width of the activations, f features, n active entries, m chosen features.
+Axes: b tokens, d width of the input, o width of the output, f features, n candidate entries, m chosen features.
 """
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -16,41 +16,51 @@ from interp.code import ActivationBatch, Code
 from interp.errors import ConfigError, ShapeError
 from interp.loop import StepReport
 from saes.config import SAEConfig
+from saes.entries import Activated, DenseEntries, Entries, SparseEntries
 from saes.losses import LossVariant, aux_loss, aux_weight, prefix_weights
-from saes.ops.dense import DENSE_L0, dense_encode, dense_prefix_losses
+from saes.ops.dense import dense_pays, dense_prefix_losses
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection
 from saes.ops.sparse import Pattern, encode_values, gathered_dot, prefix_losses, sparse_decode
+from saes.prefixes import draw_prefixes
+from saes.resampling import due, resample
+from saes.wiring import Wiring
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The maps as they act on scaled input: activations are relu((x - b_dec) encoderᵀ + bias), decoder rows as used."""
+    """The maps as they act on scaled input: pre-activations are (x - centre) encoderᵀ + bias, decoder rows as used."""
 
     encoder: Float[Tensor, "f d"]
     bias: Float[Tensor, " f"]
-    decoder: Float[Tensor, "f d"]
+    decoder: Float[Tensor, "f o"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
     """What one batch gave: weighed prefix errors, each error apart (detached), the dead features' loss.
 
+    `code` is what fired. `penalty` is before it is weighed, `extra` a loss of the architecture's own.
+
     Shapes: errors (g + 1,), of the bias alone, then of each prefix.
-    Units: squared error summed over d, mean over tokens, of scaled activations.
+    Units: squared error summed over o, mean over tokens, of scaled activations; penalty per token.
     """
 
-    selection: Selection
+    code: Code
+    fallbacks: int
     loss: Float[Tensor, ""]
     errors: Float[Tensor, " g_plus_1"]
     aux: Float[Tensor, ""] | None
+    penalty: Float[Tensor, ""] | None = None
+    extra: Float[Tensor, ""] | None = None
 
 
 class SAE(nn.Module, ABC):
-    """A sparse autoencoder over activations at one or several hooks; a FeatureDictionary and a Trainable.
+    """A sparse dictionary over activations at one or several hooks; a FeatureDictionary and a Trainable.
 
-    Weights are [f, d]. Input is multiplied by `input_scale` before everything else and output divided by it; b_enc,
-    b_dec and threshold are in scaled units until `folded`. State that changes while training lives in buffers.
+    Weights are [f, d] and [f, o]. Input is multiplied by `input_scale` before everything else and output divided by its
+    scale; b_enc, b_dec and threshold are in scaled units until `folded`. State that changes while training lives in
+    buffers. What is read and what is reconstructed is the wiring's to say; by default they are the same.
     """
 
     W_enc: nn.Parameter
@@ -62,6 +72,10 @@ class SAE(nn.Module, ABC):
     tokens_since_fired: Tensor
     n_updates: Tensor
     n_fallbacks: Tensor
+    biases: tuple[str, ...] = ()
+    """Names of further parameters in units of activations."""
+    sparse_parameters: tuple[str, ...] = ("W_enc", "W_dec", "b_enc")
+    """Names of the parameters that have a row for each feature."""
 
     def __init__(
         self,
@@ -70,6 +84,7 @@ class SAE(nn.Module, ABC):
         *,
         hooks_in: tuple[str, ...],
         hooks_out: tuple[str, ...] | None = None,
+        d_out: int | None = None,
         token_budget: int | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -77,20 +92,23 @@ class SAE(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.d_in = d_in
+        self.d_out = d_in if d_out is None else d_out
         self._hooks_in = hooks_in
         self._hooks_out = hooks_in if hooks_out is None else hooks_out
+        self.token_budget = token_budget
         # Without a budget nothing counts as dead: there is no run of which to take a share.
         self.dead_after_tokens = None if token_budget is None else max(1, round(config.dead_share * token_budget))
         f = config.d_sae
         self.W_enc = nn.Parameter(torch.zeros(f, d_in, device=device, dtype=dtype))
-        self.W_dec = nn.Parameter(torch.zeros(f, d_in, device=device, dtype=dtype))
+        self.W_dec = nn.Parameter(torch.zeros(f, self.d_out, device=device, dtype=dtype))
         self.b_enc = nn.Parameter(torch.zeros(f, device=device, dtype=dtype))
-        self.b_dec = nn.Parameter(torch.zeros(d_in, device=device, dtype=dtype))
+        self.b_dec = nn.Parameter(torch.zeros(self.d_out, device=device, dtype=dtype))
         self.register_buffer("threshold", torch.zeros((), device=device, dtype=dtype))
         self.register_buffer("input_scale", torch.ones((), device=device, dtype=dtype))
         self.register_buffer("tokens_since_fired", torch.zeros(f, device=device, dtype=torch.int64))
         self.register_buffer("n_updates", torch.zeros((), device=device, dtype=torch.int64))
         self.register_buffer("n_fallbacks", torch.zeros((), device=device, dtype=torch.int64))
+        self.wiring = Wiring()
 
     @property
     def hooks_in(self) -> tuple[str, ...]:
@@ -106,15 +124,33 @@ class SAE(nn.Module, ABC):
 
     @abstractmethod
     def select(self, pre: Preactivations) -> Selection:
-        """Which features are active while training."""
+        """Which entries may be active while training: the candidates, with their pre-activations."""
 
     @abstractmethod
     def select_at_inference(self, pre: Preactivations) -> Selection:
         """Which features are active once trained: a token's code must not depend on its batch."""
 
+    def activate(self, entries: Entries, weights: Weights) -> Activated:
+        """What the candidates' pre-activations become. The default takes them as they are."""
+        del weights
+        return Activated(entries.pre)
+
+    def penalty_weight(self, n_tokens: int) -> Float[Tensor, ""] | float:
+        """Weight of the penalty in this step, whose batch has `n_tokens`."""
+        del n_tokens
+        return 0.0
+
+    def start(self, centred: Float[Tensor, "s d"]) -> None:
+        """Set what depends on the pre-activations of a first sample; weights are set already (nothing for most)."""
+
     def prefix_widths(self) -> tuple[int, ...]:
-        """Prefixes of the dictionary that each reconstruct the input in this step."""
-        return (self.d_sae,)
+        """Prefixes of the dictionary that each reconstruct the output in this step."""
+        config = self.config
+        if not config.nested or config.prefix_sampling == "fixed":
+            return config.prefix_widths()
+        # Seeded by the step, so that a resumed run draws what the unbroken one would have drawn.
+        generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + int(self.n_updates))
+        return draw_prefixes(config.d_sae, config.nested_prefixes(), config.pareto_exponent, generator)
 
     def weights(self) -> Weights:
         """The parameters, with free decoder norms moved into the encoder."""
@@ -132,96 +168,177 @@ class SAE(nn.Module, ABC):
         code = self._selected(centred, w, self.select_at_inference).code
         values = code.values
         if torch.is_grad_enabled():
-            none = code.features[:0]
-            values = encode_values(centred, self.b_dec, w.encoder, w.bias, values, Pattern.of(code), none)[0]
-        return Code(values / self.input_scale, code.features, code.row_offsets, self.d_sae)
+            none, centre = code.features[:0], self.wiring.centre(self)
+            values = encode_values(centred, centre, w.encoder, w.bias, values, Pattern.of(code), none)[0]
+        return Code(values / self.wiring.value_scale(self), code.features, code.row_offsets, self.d_sae)
 
     def centred(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Scaled input minus b_dec, which gets its gradients elsewhere.
+        """Scaled input minus its centre, which gets its gradients elsewhere.
 
         Raises: ShapeError if x has another width than the dictionary.
         """
         self.check_input(x)
-        return torch.addcmul(-self.b_dec.detach(), x.to(self.W_enc), self.input_scale)
+        return torch.addcmul(-self.wiring.centre(self).detach(), x.to(self.W_enc), self.input_scale)
 
     def check_input(self, x: Float[Tensor, "..."]) -> None:
         """Raises: ShapeError if x has another width than the dictionary."""
         if x.ndim != 2 or x.shape[1] != self.d_in:
             raise ShapeError(f"got shape {tuple(x.shape)}; expected (tokens, {self.d_in}); check the hook")
 
-    def decode(self, code: Code, *, prefix: int | None = None) -> Float[Tensor, "b d"]:
+    def decode(self, code: Code, *, prefix: int | None = None) -> Float[Tensor, "b o"]:
         """Reconstruction, by the first `prefix` features only if given."""
+        self.wiring.check_decodes()
         if prefix is not None:
             code = code.keep(code.features < prefix)
-        return sparse_decode(code.values, self.weights().decoder, self.b_dec / self.input_scale, Pattern.of(code))
+        bias = self.b_dec / self.wiring.output_scale(self)
+        return sparse_decode(code.values, self.rows(self.weights().decoder), bias, Pattern.of(code))
 
-    def directions(self, features: Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
+    def rows(self, decoder: Float[Tensor, "m o"]) -> Float[Tensor, "m o"]:
+        """Decoder rows in units of the output as it is."""
+        scale = self.wiring.output_scale(self)
+        # One scale for all columns is that of the values too.
+        return decoder if scale.ndim == 0 else decoder * (self.wiring.value_scale(self) / scale)
+
+    def directions(self, features: Int[Tensor, " m"]) -> Float[Tensor, "m o"]:
         """Decoder rows: what a unit of each feature adds to the output."""
-        return self.weights().decoder[features]
+        return self.rows(self.weights().decoder[features])
 
     def losses(self, batch: ActivationBatch) -> StepReport:
         """Training loss of a batch. Pure.
 
-        Units: squared error of scaled activations, summed over d, mean over tokens.
+        Units: squared error of scaled activations, summed over o, mean over tokens.
         """
         centred, widths = self.centred(batch.stacked(self.hooks_in)), self.prefix_widths()
+        target = self.wiring.target(self, batch, centred)
         # The variants say how prefixes are weighed: without prefixes there is nothing to choose.
-        variant: LossVariant = self.config.loss_variant if self.config.architecture == "matryoshka" else "sum"
-        result = self.reconstruct(centred, widths, prefix_weights(variant, len(widths)))
+        weighed = self.config.nested or self.config.architecture == "matryoshka"
+        variant: LossVariant = self.config.loss_variant if weighed else "sum"
+        result = self.reconstruct(centred, target, widths, prefix_weights(variant, len(widths)))
         loss, terms = result.loss, {"mse": result.errors[-1]}
         if len(widths) > 1 and self.config.prefix_sampling == "fixed":
             terms |= {f"loss_prefix_{width}": error for width, error in zip(widths, result.errors[1:], strict=True)}
+        if result.penalty is not None:
+            weight = self.penalty_weight(centred.shape[0])
+            loss = loss + weight * result.penalty
+            terms |= {"penalty": result.penalty.detach(), "penalty_weight": torch.as_tensor(weight).clone()}
+        if result.extra is not None:
+            loss = loss + result.extra
+            terms["extra"] = result.extra.detach()
         if result.aux is not None:
             loss = loss + aux_weight(variant, len(widths), self.config.aux_coefficient) * result.aux
             terms["aux"] = result.aux.detach()
-        return self.report(loss, terms, selection=result.selection, centred=centred)
+        report = self.report(loss, terms, code=result.code, fallbacks=result.fallbacks, target=target)
+        return replace(report, batch=batch)
 
-    def report(self, loss: Tensor, terms: dict[str, Tensor], *, selection: Selection, centred: Tensor) -> StepReport:
+    def report(
+        self, loss: Tensor, terms: dict[str, Tensor], *, code: Code, fallbacks: int, target: Tensor
+    ) -> StepReport:
         """The step's report with the terms that all architectures share.
 
         Explained variance is about the batch's mean, near enough for a curve; saes.evaluation has the real one.
         """
-        n_tokens = centred.shape[0]
-        variance = (centred.detach() - centred.detach().mean(0)).square().sum() / n_tokens
+        n_tokens = target.shape[0]
+        variance = (target.detach() - target.detach().mean(0)).square().sum() / n_tokens
         terms["explained_variance"] = 1 - terms["mse"] / variance
-        l0 = selection.code.values.shape[0] / max(n_tokens, 1)
-        counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(selection.fallbacks)}
-        return StepReport(
-            loss=loss, terms={"loss": loss.detach(), **terms, **counts}, n_tokens=n_tokens, code=selection.code
-        )
+        l0 = code.values.shape[0] / max(n_tokens, 1)
+        counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(fallbacks)}
+        return StepReport(loss=loss, terms={"loss": loss.detach(), **terms, **counts}, n_tokens=n_tokens, code=code)
 
     def reconstruct(
-        self, centred: Float[Tensor, "b d"], widths: tuple[int, ...], term_weights: tuple[float, ...]
+        self,
+        centred: Float[Tensor, "b d"],
+        target: Float[Tensor, "b o"],
+        widths: tuple[int, ...],
+        term_weights: tuple[float, ...],
     ) -> Reconstruction:
         """Errors of all prefixes, weighed, and of the dead features."""
         w, dead = self.weights(), self.dead_features()
         selection = self._selected(centred, w, self.select)
+        path = self._dense if dense_pays(selection.code) else self._sparse
+        return path(selection, centred, target, w, widths, term_weights, dead)
+
+    def _sparse(
+        self,
+        selection: Selection,
+        centred: Tensor,
+        target: Tensor,
+        w: Weights,
+        widths: tuple[int, ...],
+        term_weights: tuple[float, ...],
+        dead: Tensor,
+    ) -> Reconstruction:
         code = selection.code
-        if code.values.shape[0] > DENSE_L0 * centred.shape[0]:
-            shifted = centred - (self.b_dec - self.b_dec.detach())
-            acts = dense_encode(shifted, w.encoder, w.bias) * (code.dense() > 0)
-            errors, residual = dense_prefix_losses(shifted, acts, w.decoder, widths)
-            loss = (errors * errors.new_tensor(term_weights)).sum()
-            rows = w.encoder[dead], w.bias[dead], w.decoder[dead]
-            return Reconstruction(selection, loss, errors.detach(), self._aux(centred, residual.detach(), *rows))
-        pattern = Pattern.of(code)
-        values, enc, bias = encode_values(centred, self.b_dec, w.encoder, w.bias, code.values, pattern, dead)
-        sparse = prefix_losses(centred, self.b_dec, values, w.decoder, pattern, widths, term_weights, dead)
+        pattern, centre = Pattern.of(code), self.wiring.centre(self)
+        pre, enc, bias = encode_values(centred, centre, w.encoder, w.bias, code.values, pattern, dead)
+        done = self.activate(SparseEntries(pre, pattern, code), w)
+        sparse = prefix_losses(target, self.b_dec, done.values, w.decoder, pattern, widths, term_weights, dead)
+        extra = None
+        if done.gate is not None:
+            # The gate alone must reconstruct too; that says nothing to the decoder.
+            frozen = w.decoder.detach(), pattern, widths, term_weights, dead[:0]
+            extra = prefix_losses(target.detach(), self.b_dec.detach(), done.gate, *frozen).loss
+        fired = replace(code, values=done.values.detach())
+        fired = fired.active() if done.may_be_silent else fired
         aux = self._aux(centred, sparse.residual, enc, bias, sparse.extra_rows)
-        return Reconstruction(selection, sparse.loss, sparse.errors, aux)
+        penalty = done.penalty_per_token(centred.shape[0])
+        return Reconstruction(fired, selection.fallbacks, sparse.loss, sparse.errors, aux, penalty, extra)
+
+    def _dense(
+        self,
+        selection: Selection,
+        centred: Tensor,
+        target: Tensor,
+        w: Weights,
+        widths: tuple[int, ...],
+        term_weights: tuple[float, ...],
+        dead: Tensor,
+    ) -> Reconstruction:
+        """The same, where so much is active that products of whole matrices are faster."""
+        centre = self.wiring.centre(self)
+        pre = (centred - (centre - centre.detach())) @ w.encoder.t() + w.bias
+        candidates = replace(selection.code, values=torch.ones_like(selection.code.values)).dense()
+        done = self.activate(DenseEntries(pre, candidates), w)
+        shifted = target - (self.b_dec - self.b_dec.detach())
+        weighing = target.new_tensor(term_weights)
+        errors, residual = dense_prefix_losses(shifted, done.values * candidates, w.decoder, widths)
+        extra = None
+        if done.gate is not None:
+            gated = done.gate * candidates
+            extra = (dense_prefix_losses(target.detach(), gated, w.decoder.detach(), widths)[0] * weighing).sum()
+        fired = Code.from_dense((done.values * candidates).detach())
+        aux = self._aux(centred, residual.detach(), w.encoder[dead], w.bias[dead], w.decoder[dead])
+        loss, penalty = (errors * weighing).sum(), done.penalty_per_token(centred.shape[0])
+        return Reconstruction(fired, selection.fallbacks, loss, errors.detach(), aux, penalty, extra)
+
+    @torch.no_grad()
+    def residual(self, batch: ActivationBatch) -> Float[Tensor, "b o"]:
+        """What the dictionary as it is trained leaves of the scaled output."""
+        centred, w = self.centred(batch.stacked(self.hooks_in)), self.weights()
+        code = self._selected(centred, w, self.select).code
+        pattern = Pattern.of(code)
+        values = self.activate(SparseEntries(code.values, pattern, code), w).values
+        target = self.wiring.target(self, batch, centred)
+        return target - sparse_decode(values, w.decoder, torch.zeros_like(self.b_dec), pattern)
+
+    @torch.no_grad()
+    def restart(self, features: Int[Tensor, " m"]) -> None:
+        """Biases and counters of features that get new directions."""
+        self.b_enc[features] = 0
+        self.tokens_since_fired[features] = 0
 
     def dead_features(self) -> Int[Tensor, " m"]:
-        """Features that have not fired for the configured share of the token budget."""
-        if self.dead_after_tokens is None or self.config.aux_coefficient == 0:
+        """Features that AuxK revives: those that have not fired for the configured share of the token budget."""
+        if self.dead_after_tokens is None or self.config.aux_coefficient == 0 or self.config.revival != "aux":
             return self.tokens_since_fired[:0]
         return (self.tokens_since_fired >= self.dead_after_tokens).nonzero()[:, 0]
 
     def _aux(self, centred: Tensor, residual: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor | None:
         if decoder.shape[0] == 0:
             return None
-        # b_dec receives its gradient through the encoder bias: the batch need not be differentiated.
-        shift = encoder @ (self.b_dec - self.b_dec.detach())
-        k = self.config.k_aux or max(1, self.d_in // 2)
+        # The centre receives its gradient through the encoder bias: the batch need not be differentiated.
+        centre = self.wiring.centre(self)
+        shift = encoder @ (centre - centre.detach())
+        k = self.config.k_aux or max(1, self.d_out // 2)
         return aux_loss(centred, residual, encoder, bias - shift, decoder, k=k)
 
     @torch.no_grad()
@@ -233,11 +350,13 @@ class SAE(nn.Module, ABC):
             self.W_dec.grad.addcmul_(self.W_dec, along[:, None], value=-1)
 
     @torch.no_grad()
-    def after_update(self, report: StepReport) -> None:
-        """Unit decoder rows again; counters and inference threshold advanced."""
+    def after_update(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
+        """Unit decoder rows again; counters and inference threshold advanced; dead features resampled if it is time."""
         if self.config.decoder_norm == "unit":
             self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True))
         self.advance(report)
+        if self.config.revival == "resample" and due(self, report.n_tokens):
+            resample(self, report.batch, optimiser)
 
     @torch.no_grad()
     def advance(self, report: StepReport) -> None:
@@ -255,16 +374,16 @@ class SAE(nn.Module, ABC):
 
     def folded(self) -> "SAE":
         """The same function of raw activations with input_scale 1 and unit decoder rows: what is saved for others."""
+        return self.wiring.folded(self)
+
+    def with_unit_decoder(self) -> "SAE":
+        """A copy whose decoder norms are moved into the encoder."""
         other, w = copy.deepcopy(self), self.weights()
         other.config = self.config.model_copy(update={"decoder_norm": "unit"})
         with torch.no_grad():
             other.W_enc.copy_(w.encoder)
             other.W_dec.copy_(w.decoder)
-            # Scaling the input of a ReLU layer scales its output: only what is not a product with x must follow.
-            other.b_enc.copy_(w.bias / self.input_scale)
-            other.b_dec.copy_(self.b_dec / self.input_scale)
-            other.threshold.copy_(self.threshold / self.input_scale)
-            other.input_scale.fill_(1.0)
+            other.b_enc.copy_(w.bias)
         return other
 
     @torch.no_grad()

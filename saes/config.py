@@ -1,25 +1,32 @@
 """What kind of sparse autoencoder to train."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
 from interp.config import Config, Seed
 
 DEFAULT_PREFIXES = 5
+Architecture = Literal["topk", "batch_topk", "matryoshka", "standard", "gated", "jumprelu"]
+ARCHITECTURE_NAMES: tuple[Architecture, ...] = get_args(Architecture)
+PENALISED = ("standard", "gated", "jumprelu")
+"""Architectures whose number of active features is held down by a penalty; the others keep a given number."""
 
 
 class SAEConfig(Config):
     """Architecture, size and loss of a sparse autoencoder."""
 
-    architecture: Literal["topk", "batch_topk", "matryoshka", "standard"] = "matryoshka"
-    """topk (k per token), batch_topk (k on average), matryoshka (batch_topk with nested prefixes) or standard (L1)."""
+    architecture: Architecture = "matryoshka"
+    """topk (k per token), batch_topk (k on average), matryoshka (batch_topk with nested prefixes), standard (L1), gated
+    (one path says which features fire, another how strongly) or jumprelu (a threshold for each feature)."""
     d_sae: int = Field(default=8192, ge=1)
     """Number of features."""
     k: int = Field(default=32, ge=1)
-    """Active features per token (on average over the batch for batch_topk and matryoshka; unused by standard)."""
+    """Active features per token (on average over the batch for batch_topk and matryoshka). For standard, gated and
+    jumprelu, what the penalty is steered to under l0_control."""
     n_prefixes: int | None = Field(default=None, ge=1)
-    """Number of nested prefixes, each twice as wide as the one before, the last one the whole dictionary; unset: 5."""
+    """Number of nested prefixes, each twice as wide as the one before, the last one the whole dictionary; unset: 5 for
+    matryoshka, none for the others, which can be nested too."""
     prefixes: tuple[int, ...] = ()
     """Widths of the prefixes, ascending, ending with d_sae; overrides n_prefixes."""
     prefix_sampling: Literal["fixed", "pareto"] = "fixed"
@@ -29,7 +36,7 @@ class SAEConfig(Config):
     prefix_seed: Seed = 0
     """Seed of the drawn widths."""
     loss_variant: Literal["sum", "mean", "mean_with_bias"] = "sum"
-    """Matryoshka: sum over prefixes, mean over prefixes, or mean that counts a decoder-bias-only term too."""
+    """Nested prefixes: sum over prefixes, mean over prefixes, or mean that counts a decoder-bias-only term too."""
     decoder_norm: Literal["unit", "free"] = "unit"
     """unit: decoder rows have norm one throughout; free: activations are scaled by the row norm (folded when saved)."""
     aux_coefficient: float = Field(default=1 / 32, ge=0)
@@ -38,16 +45,36 @@ class SAEConfig(Config):
     """Dead features that reconstruct the residual of each token; unset: half the width of the activations."""
     dead_share: float = Field(default=0.05, gt=0)
     """A feature is dead once it has not fired for this share of the run's tokens."""
+    dead_features: Literal["auto", "aux", "resample", "leave"] = "auto"
+    """What is done about dead features: aux (AuxK: they reconstruct what the others leave), resample (they start anew
+    from badly reconstructed tokens), leave; auto: resample for standard and gated, aux for the others."""
+    resample_at: tuple[float, ...] = (0.125, 0.25, 0.375, 0.5)
+    """Shares of the run's tokens after which dead features are resampled."""
+    resample_seed: Seed = 0
+    """Seed of the tokens that they start from."""
     threshold_rate: float = Field(default=0.01, gt=0, le=1)
     """Rate of the running mean of the smallest positive activation, which is the threshold at inference."""
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the encoder's matrix product; weights and gradients stay float32."""
-    l1_coefficient: float = Field(default=1e-3, ge=0)
-    """standard: weight of the activations, each times its decoder row's norm."""
+    l1_coefficient: float = Field(default=0.1, ge=0)
+    """standard, gated, jumprelu: weight of the penalty (where it starts, under l0_control). The penalty counts each
+    activation times its decoder row's norm; of a jumprelu each active feature as one, or its tanh."""
+    penalty_warmup_share: float = Field(default=0.05, ge=0, le=1)
+    """Share of the run's tokens over which the penalty's weight rises from zero."""
+    l0_control: bool = True
+    """standard, gated, jumprelu: adjust the penalty's weight step by step until k (or l0_target) features are active."""
     l0_target: float | None = Field(default=None, gt=0)
-    """standard: adjust the L1 weight step by step until this many features are active per token."""
-    l0_rate: float = Field(default=1e-3, gt=0, le=1)
-    """standard: largest relative change of the L1 weight per step under l0_target."""
+    """Active features per token that l0_control steers to; unset: k."""
+    l0_rate: float = Field(default=2e-3, gt=0, le=1)
+    """Largest relative change of the penalty's weight per step under l0_control."""
+    bandwidth: float = Field(default=0.05, gt=0)
+    """jumprelu: width of the window about a threshold within which it gets a gradient (in scaled activations)."""
+    threshold_start: float | None = Field(default=None, gt=0)
+    """jumprelu: every threshold at the start; unset: so that the wanted number of features is active from the start."""
+    l0_penalty: Literal["step", "tanh"] = "step"
+    """jumprelu: count active features, or sum tanh(l0_tanh_scale · activation)."""
+    l0_tanh_scale: float = Field(default=4.0, gt=0)
+    """How soon the tanh penalty saturates."""
     skip: bool = False
     """Transcoders: add a linear map from the input to the output beside the features."""
     encoder_scale: float = Field(default=1.0, gt=0)
@@ -55,26 +82,50 @@ class SAEConfig(Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SAEConfig":
-        if self.architecture != "standard" and self.k > self.d_sae:
+        if self.k > self.d_sae and not self.penalised:
             raise ValueError(f"k: got {self.k} active of d_sae {self.d_sae} features; give k at most d_sae")
         if self.prefixes and not _ascending_to(self.prefixes, self.d_sae):
             raise ValueError(f"prefixes: got {list(self.prefixes)}; give ascending widths that end with {self.d_sae}")
-        if self.architecture == "matryoshka" and not self.prefixes and self.nested_prefixes() > self._most_prefixes():
+        if not self.prefixes and self.nested_prefixes() > self._most_prefixes():
             most = self._most_prefixes()
             raise ValueError(f"n_prefixes: got {self.n_prefixes} for {self.d_sae} features; give at most {most}")
+        if any(not 0 < share < 1 for share in self.resample_at):
+            raise ValueError(f"resample_at: got {list(self.resample_at)}; give shares between 0 and 1")
         return self
 
+    @property
+    def penalised(self) -> bool:
+        """Whether a penalty, and not a count, holds down the number of active features."""
+        return self.architecture in PENALISED
+
+    @property
+    def nested(self) -> bool:
+        """Whether prefixes of the dictionary reconstruct the input too."""
+        return len(self.prefixes) > 1 if self.prefixes else self.nested_prefixes() > 1
+
+    @property
+    def wanted_l0(self) -> float:
+        """Active features per token that training aims at."""
+        return self.l0_target if self.penalised and self.l0_target is not None else float(min(self.k, self.d_sae))
+
+    @property
+    def revival(self) -> Literal["aux", "resample", "leave"]:
+        """What is done about dead features."""
+        if self.dead_features != "auto":
+            return self.dead_features
+        return "resample" if self.architecture in ("standard", "gated") else "aux"
+
     def prefix_widths(self) -> tuple[int, ...]:
-        """Prefix widths of a Matryoshka SAE; the whole dictionary alone for the others."""
-        if self.architecture != "matryoshka":
-            return (self.d_sae,)
+        """Widths of the prefixes, the last one the whole dictionary; that alone where nothing is nested."""
         if self.prefixes:
             return self.prefixes
         return tuple(self.d_sae >> halvings for halvings in reversed(range(self.nested_prefixes())))
 
     def nested_prefixes(self) -> int:
         """How many prefixes, unless their widths are given."""
-        return min(DEFAULT_PREFIXES, self._most_prefixes()) if self.n_prefixes is None else self.n_prefixes
+        if self.n_prefixes is not None:
+            return self.n_prefixes
+        return min(DEFAULT_PREFIXES, self._most_prefixes()) if self.architecture == "matryoshka" else 1
 
     def _most_prefixes(self) -> int:
         # Halvings end at one feature; drawn prefixes may take every width.

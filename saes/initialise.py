@@ -1,9 +1,7 @@
 """Where training starts: b_dec in the middle of the data, random decoder rows, the encoder their transpose.
 
-Axes: s sampled tokens, d width of the activations.
+Axes: s sampled tokens, d width of the input, o width of the output.
 """
-
-import math
 
 import torch
 from jaxtyping import Float
@@ -11,45 +9,37 @@ from torch import Tensor
 
 from interp.errors import DataError, NonFiniteError
 from saes.base import SAE
+from saes.wiring import geometric_median as geometric_median
 
 
 @torch.no_grad()
-def initialise(sae: SAE, sample: Float[Tensor, "s d"], *, seed: int, normalise: bool = True) -> None:
-    """Set all parameters from a seed and a sample of activations.
+def initialise(
+    sae: SAE,
+    sample: Float[Tensor, "s d"],
+    *,
+    seed: int,
+    normalise: bool = True,
+    output: Float[Tensor, "s o"] | None = None,
+) -> None:
+    """Set all parameters from a seed and a sample of activations; a transcoder also needs the sample of its `output`.
 
     With `normalise`, input_scale makes the mean norm of the centred sample sqrt(d), so that one learning rate fits all
     hooks; it is folded away when the SAE is saved.
     Raises: NonFiniteError if the sample holds NaN or infinity; DataError if it is empty.
     """
-    if sample.shape[0] == 0:
-        raise DataError("got no activations to start from; expected at least one token; check dataset and mask")
-    if not bool(torch.isfinite(sample).all()):
-        raise NonFiniteError("activations hold NaN or infinity; expected finite numbers; check the model and its dtype")
+    for points in (sample,) if output is None else (sample, output):
+        _check(points)
     sample = sample.to(sae.W_enc)
-    centre = geometric_median(sample)
-    spread = float(torch.linalg.vector_norm(sample - centre, dim=1).mean())
-    scale = math.sqrt(sae.d_in) / spread if normalise and spread > 0 else 1.0
+    output = None if output is None else output.to(sae.W_enc)
+    sae.wiring.start(sae, sample, output, normalise=normalise)
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(sae.d_sae, sae.d_in, generator=generator, dtype=torch.float64)
-    rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    sae.input_scale.fill_(scale)
-    sae.b_dec.copy_(centre * scale)
-    sae.W_dec.copy_(rows)
-    sae.W_enc.copy_(rows * sae.config.encoder_scale)
+    sae.wiring.tie(sae, generator, sample, output)
     sae.b_enc.zero_()
+    sae.start(sae.centred(sample))
 
 
-def geometric_median(points: Float[Tensor, "s d"], *, n_iterations: int = 100) -> Float[Tensor, " d"]:
-    """The point with the least sum of distances to all points, by Weiszfeld's iteration.
-
-    Source: Weiszfeld 1937; as b_dec: Bricken et al. 2023.
-    """
-    centre = points.mean(0)
-    for _ in range(n_iterations):
-        distance = torch.linalg.vector_norm(points - centre, dim=1).clamp(min=1e-12)
-        moved = (points / distance[:, None]).sum(0) / (1 / distance).sum()
-        step = torch.linalg.vector_norm(moved - centre)
-        centre = moved
-        if float(step) <= 1e-6 * float(distance.mean()):
-            break
-    return centre
+def _check(points: Tensor) -> None:
+    if points.shape[0] == 0:
+        raise DataError("got no activations to start from; expected at least one token; check dataset and mask")
+    if not bool(torch.isfinite(points).all()):
+        raise NonFiniteError("activations hold NaN or infinity; expected finite numbers; check the model and its dtype")

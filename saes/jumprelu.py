@@ -1,35 +1,141 @@
-"""Features that fire above a threshold of their own: how SAEs from elsewhere are read."""
+"""JumpReLU: features that fire above a threshold of their own, which is learned through a narrow window.
+
+Axes: b tokens, f features, n candidate entries.
+"""
 
 from typing import Any, final
 
-from jaxtyping import Float
-from torch import Tensor
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from saes.base import SAE
+from saes.base import Weights
 from saes.config import SAEConfig
+from saes.entries import Activated, Entries
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection, select_above
+from saes.penalised import PenalisedSAE
+
+START_TOKENS = 2048
+START_FEATURES = 4096
+"""Tokens on which thresholds are set at the start, and features at a time."""
 
 
 @final
-class JumpReLUSAE(SAE):
-    """Keeps what exceeds each feature's own threshold, which training leaves as it is.
+class JumpReLUSAE(PenalisedSAE):
+    """Keeps what exceeds each feature's own threshold; penalises how many features are active, or their tanh.
 
-    Source: Rajamanoharan et al. 2024 (arXiv 2407.14435), equation 4.
+    Both are steps in the threshold, which gets the gradient of steps smoothed by a window of `bandwidth`. Candidates
+    while training are therefore also the entries that the window reaches below the threshold.
+    Source: Rajamanoharan et al. 2024 (arXiv 2407.14435), equations 4, 9, 11 and 12; the tanh penalty is from Conerly
+    et al. 2025 (circuits updates, January), whose thresholds have no window: here they do.
     """
+
+    sparse_parameters = ("W_enc", "W_dec", "b_enc", "threshold")
 
     def __init__(self, config: SAEConfig, d_in: int, **where: Any) -> None:
         super().__init__(config, d_in, **where)
-        self.threshold = self.b_enc.new_zeros(config.d_sae, requires_grad=False)
+        del self.threshold
+        self.threshold = nn.Parameter(self.b_enc.new_zeros(config.d_sae))
 
     def select(self, pre: Preactivations) -> Selection:
-        return self.select_at_inference(pre)
+        reach = self.config.bandwidth / 2 if self.config.architecture == "jumprelu" else 0.0
+        return select_above_each(pre, self.threshold - reach)
 
     def select_at_inference(self, pre: Preactivations) -> Selection:
         return select_above_each(pre, self.threshold)
+
+    def activate(self, entries: Entries, weights: Weights) -> Activated:
+        """The jump, and what the penalty counts."""
+        threshold, width = entries.of_feature(self.threshold), self.config.bandwidth
+        values = jump(entries.pre, threshold, width)
+        norms = self.wiring.norms(weights.decoder)
+        if self.config.l0_penalty == "tanh":
+            counted = torch.tanh(self.config.l0_tanh_scale * values)
+        else:
+            counted = step(entries.pre, threshold, width)
+        if norms is not None:
+            counted = counted * entries.of_feature(norms)
+        return Activated(values, penalised=entries.only(counted), may_be_silent=True)
+
+    @torch.no_grad()
+    def after_update(self, report: Any, optimiser: torch.optim.Optimizer) -> None:
+        """As all SAEs do; a threshold below zero would be the same as zero and is set to it."""
+        self.threshold.clamp_(min=0)
+        super().after_update(report, optimiser)
+
+    @torch.no_grad()
+    def start(self, centred: Float[Tensor, "s d"]) -> None:
+        """Thresholds at the start: as configured, or such that the wanted number of features fires on the sample."""
+        if self.config.threshold_start is not None:
+            self.threshold.fill_(self.config.threshold_start)
+            return
+        w, sample = self.weights(), centred[:START_TOKENS]
+        rank = min(max(1, round(self.config.wanted_l0 / self.d_sae * sample.shape[0])), sample.shape[0])
+        for rows in torch.arange(self.d_sae, device=sample.device).split(START_FEATURES):
+            pre = sample @ w.encoder[rows].t() + w.bias[rows]
+            self.threshold[rows] = pre.topk(rank, dim=0).values[-1].clamp(min=0)
+
+    def restart(self, features: Int[Tensor, " m"]) -> None:
+        """As all SAEs do, and the mean threshold of the others."""
+        super().restart(features)
+        self.threshold[features] = self.threshold.mean()
 
 
 def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"]) -> Selection:
     """All positive pre-activations strictly above their feature's threshold."""
     code = select_above(pre, threshold.min()).code
     return Selection(code.keep(code.values > threshold[code.features]), 0)
+
+
+def jump(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """pre where it exceeds the threshold, else zero; the threshold's gradient goes through the window."""
+    apply: Any = _Jump.apply
+    result: Tensor = apply(pre, threshold, bandwidth)
+    return result
+
+
+def step(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """One where pre exceeds the threshold, else zero; the threshold's gradient goes through the window."""
+    apply: Any = _Step.apply
+    result: Tensor = apply(pre, threshold, bandwidth)
+    return result
+
+
+def _window(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """The rectangle kernel over its bandwidth."""
+    return ((pre - threshold).abs() < bandwidth / 2).to(pre.dtype) / bandwidth
+
+
+def _like(gradient: Tensor, threshold: Tensor) -> Tensor:
+    """Summed over the tokens along which the threshold was broadcast."""
+    return gradient if gradient.ndim == threshold.ndim else gradient.sum(0)
+
+
+class _Jump(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(pre, threshold)
+        ctx.bandwidth = bandwidth
+        return pre * ((pre > threshold) & (pre > 0))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        pre, threshold = ctx.saved_tensors
+        through = grads[0] * ((pre > threshold) & (pre > 0))
+        pull = -threshold * _window(pre, threshold, ctx.bandwidth) * grads[0]
+        return through, _like(pull, threshold), None
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(pre, threshold)
+        ctx.bandwidth = bandwidth
+        return ((pre > threshold) & (pre > 0)).to(pre.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        pre, threshold = ctx.saved_tensors
+        pull = -_window(pre, threshold, ctx.bandwidth) * grads[0]
+        return None, _like(pull, threshold), None

@@ -2,36 +2,15 @@
 
 from typing import final
 
-import torch
-
 from saes.batch_topk import BatchSelectedSAE
+from saes.prefixes import draw_prefixes as draw_prefixes
 
 
 @final
 class MatryoshkaSAE(BatchSelectedSAE):
     """BatchTopK whose loss adds up the errors of nested prefixes, so that general features come first.
 
+    What makes it so is the config, whose prefixes are nested unless it says otherwise; those of other architectures are
+    if it says so.
     Source: Bussmann et al. 2025 (arXiv 2503.17547), section 3.
     """
-
-    def prefix_widths(self) -> tuple[int, ...]:
-        """The configured widths, or widths drawn for this step."""
-        config = self.config
-        if config.prefix_sampling == "fixed":
-            return config.prefix_widths()
-        # Seeded by the step, so that a resumed run draws what the unbroken one would have drawn.
-        generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + int(self.n_updates))
-        return draw_prefixes(config.d_sae, config.nested_prefixes(), config.pareto_exponent, generator)
-
-
-def draw_prefixes(d_sae: int, n_prefixes: int, exponent: float, generator: torch.Generator) -> tuple[int, ...]:
-    """Ascending distinct widths: the whole dictionary, and n_prefixes - 1 smaller ones from a truncated Pareto.
-
-    P(width = w) is proportional to w^-a - (w + 1)^-a.
-    Source: Bussmann et al. 2025 (arXiv 2503.17547), toy experiment.
-    """
-    if n_prefixes == 1:
-        return (d_sae,)
-    edges = torch.arange(1, d_sae + 1, dtype=torch.float64) ** -exponent
-    drawn = torch.multinomial(edges[:-1] - edges[1:], n_prefixes - 1, generator=generator) + 1
-    return (*sorted(drawn.tolist()), d_sae)

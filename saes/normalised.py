@@ -41,7 +41,11 @@ class NormalisedSAE(InferenceOnlySAE):
         for name, _ in list(self.named_parameters(recurse=False)):
             self.register_parameter(name, inner.get_parameter(name))
         for name, _ in list(self.named_buffers(recurse=False)):
-            self.register_buffer(name, inner.get_buffer(name))
+            # A threshold for each feature is a parameter.
+            del self._buffers[name]
+            setattr(self, name, getattr(inner, name)) if name in inner._parameters else self.register_buffer(
+                name, inner.get_buffer(name)
+            )
 
     def encode(self, x: Float[Tensor, "b d"]) -> AnchoredCode:
         x = x.to(self.W_enc)

@@ -1,14 +1,54 @@
-"""The optimiser of SAEs."""
+"""The optimisers of SAEs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 
 from saes.base import SAE
 
+THRESHOLD_LR_SCALE = 1.0
+"""Learning rate of a JumpReLU's thresholds over that of everything else."""
 
-def make_optimiser(sae: SAE, lr: float) -> torch.optim.Optimizer:
-    """Adam over the trainable parameters, in one fused pass.
+
+def make_optimiser(sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam") -> torch.optim.Optimizer:
+    """Adam over the trainable parameters, in one fused pass; or Muon for the two weight matrices and Adam for the rest.
 
     Source: learning rate and betas of Bussmann et al. 2025 (arXiv 2503.17547).
     """
     trainable = [parameter for parameter in sae.parameters() if parameter.requires_grad]
+    if kind == "muon":
+        matrices = [parameter for parameter in trainable if parameter.ndim == 2]
+        return MuonWithAdam(matrices, [parameter for parameter in trainable if parameter.ndim != 2], lr=lr)
     return torch.optim.Adam(trainable, lr=lr, betas=(0.9, 0.999), fused=True)
+
+
+class MuonWithAdam(torch.optim.Optimizer):
+    """torch's Muon and torch's Adam as one optimiser, so that one checkpoint holds both.
+
+    Muon's update of a matrix has the root mean square that Adam's has, so that one learning rate serves both.
+    Source: Jordan et al. 2024; Liu et al. 2025, "Muon is scalable", equation 4.
+    """
+
+    def __init__(self, matrices: list[torch.nn.Parameter], others: list[torch.nn.Parameter], *, lr: float) -> None:
+        super().__init__([{"params": matrices}, {"params": others}], {"lr": lr})
+        self._muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        self._adam = torch.optim.Adam(others, lr=lr, betas=(0.9, 0.999), fused=True)
+        self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
+        self._share()
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        del closure
+        self._muon.step()
+        self._adam.step()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """As every optimiser does; the two inside go on with what was loaded."""
+        super().load_state_dict(dict(state_dict))
+        self._share()
+
+    def _share(self) -> None:
+        """One state and one list of groups: parameters differ, so that neither sees the other's."""
+        self._muon.state = self._adam.state = self.state
+        self._muon.param_groups, self._adam.param_groups = self.param_groups[:1], self.param_groups[1:]

@@ -17,9 +17,11 @@ from saes.architectures import create_sae
 from saes.base import SAE
 from saes.initialise import initialise
 from saes.io import save_sae
+from saes.metrics import DENSE_ABOVE
 from saes.optimiser import make_optimiser
 from saes.origin import Origin, open_origin
 from saes.train_config import TrainConfig as TrainConfig
+from saes.warm_start import warm_start
 
 # May differ between a run and its continuation: none of them changes what is computed.
 FREE_ON_RESUME = ("out", "recording.log_every", "recording.checkpoint_every", "recording.keep_checkpoints")
@@ -37,11 +39,14 @@ class Fit:
     optimiser: torch.optim.Optimizer
     state: TrainState | None
 
-    def row(self, _: StepDone) -> Row:
+    def row(self, done: StepDone) -> Row:
         """What metrics.jsonl tells beside the loop's own terms."""
-        sae = self.sae
-        dead = (sae.tokens_since_fired >= sae.dead_after_tokens).sum() if sae.dead_after_tokens else 0
-        return {"dead": int(dead), "threshold": float(sae.threshold.mean())}
+        sae, row = self.sae, {"threshold": float(self.sae.threshold.detach().mean())}
+        row["dead"] = int((sae.tokens_since_fired >= sae.dead_after_tokens).sum()) if sae.dead_after_tokens else 0
+        if (code := done.report.code) is not None:
+            fired = torch.bincount(code.features[code.values > 0], minlength=sae.d_sae)
+            row["dense"] = int((fired > DENSE_ABOVE * code.n_rows).sum())
+        return row
 
 
 def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None = None) -> RunFolder:
@@ -111,7 +116,7 @@ def begin_fit(
     else:
         manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.recorded_data())
         run = RunFolder.begin(config.out, config, manifest)
-    return Fit(config, run, sae, make_optimiser(sae, config.schedule.lr), state)
+    return Fit(config, run, sae, make_optimiser(sae, config.schedule.lr, config.optimiser), state)
 
 
 def finish_fit(fit: Fit) -> None:
@@ -134,10 +139,19 @@ def new_sae(config: TrainConfig, origin: Origin, batches: ShuffledActivations, *
 
     Raises: ConfigError if it does not fit into memory.
     """
-    device = resolve_device(config.device)
-    d_in = sum(origin.source.widths[hook] for hook in config.hooks_in)
+    widths = origin.source.widths
+    d_in, d_out = (sum(widths[hook] for hook in hooks) for hooks in (config.hooks_in, config.hooks_out))
     try:
-        sae = create_sae(config.sae, d_in, hooks_in=config.hooks_in, token_budget=config.tokens, device=device)
+        sae = create_sae(
+            config.sae,
+            d_in,
+            hooks_in=config.hooks_in,
+            hooks_out=config.hooks_out,
+            d_out=d_out,
+            hook_widths=[widths[hook] for hook in config.hooks_in],
+            token_budget=config.tokens,
+            device=resolve_device(config.device),
+        )
     except RuntimeError as error:
         # How torch says that memory is short.
         if "alloc" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
@@ -145,8 +159,12 @@ def new_sae(config: TrainConfig, origin: Origin, batches: ShuffledActivations, *
         size = f"{config.sae.d_sae:,} features of width {d_in:,}"
         raise ConfigError(f"sae.d_sae: {size} do not fit into memory; give fewer") from None
     if fresh:
-        sample = batches.peek(SAMPLE_TOKENS).stacked(config.hooks_in)
-        initialise(sae, sample, seed=config.seed, normalise=config.rescale)
+        sample = batches.peek(SAMPLE_TOKENS)
+        output = sample.stacked(config.hooks_out) if config.hook_out is not None else None
+        x = sample.stacked(config.hooks_in)
+        initialise(sae, x, seed=config.seed, normalise=config.rescale, output=output)
+        if config.warm_start is not None:
+            warm_start(sae, config.warm_start)
     sae.W_dec.requires_grad_(not config.freeze_decoder)
     return sae
 

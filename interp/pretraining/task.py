@@ -45,7 +45,7 @@ class NextToken(nn.Module):
     def project_gradients(self) -> None:
         """Nothing to project."""
 
-    def after_update(self, report: StepReport) -> None:
+    def after_update(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
         """Nothing to restore."""
 
     def optimiser(self, *, lr: float, adam_lr_scale: float, weight_decay: float) -> MuonAdam:

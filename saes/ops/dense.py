@@ -10,8 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-DENSE_L0 = 600
-"""Active features per token beyond which dense products win (measured at d=512, f=8192 on two CPU cores)."""
+from interp.code import Code
+
+DENSE_SHARE = {"cpu": 0.073, "cuda": 0.073}
+"""Share of active features beyond which dense products win: 600 of 8,192 at d=512 on two CPU cores."""
+
+
+def dense_pays(code: Code) -> bool:
+    """Whether so much is active that products of whole matrices are faster than sums over entries."""
+    return code.values.shape[0] > DENSE_SHARE[code.values.device.type] * code.n_rows * code.d_sae
 
 
 def dense_encode(

@@ -149,7 +149,7 @@ class _PrefixLosses(torch.autograd.Function):
         extra: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         bags, offsets = pattern.bags(widths)
-        sums = combine(weight, pattern.features, offsets, values).view(centred.shape[0], len(widths), -1)
+        sums = combine(weight, pattern.features, offsets, values).view(centred.shape[0], len(widths), weight.shape[1])
         errors, residual, centre_pull = _errors_into_pulls(centred, sums, term_weights)
         ctx.save_for_backward(centred, values, weight, extra, sums, bags, centre_pull)
         ctx.pattern, ctx.bias_weight = pattern, term_weights[0]

@@ -97,7 +97,7 @@ def test_dense_path_equals_sparse_path(monkeypatch: pytest.MonkeyPatch):
     sae.tokens_since_fired[::5] = 10_000
     sparse = sae.losses(batch_of(x)).loss
     expected = gradients(sae, sparse)
-    monkeypatch.setattr("saes.base.DENSE_L0", 0)
+    monkeypatch.setitem(dense.DENSE_SHARE, "cpu", 0.0)
     loss = sae.losses(batch_of(x)).loss
     torch.testing.assert_close(loss, sparse)
     for ours, theirs in zip(gradients(sae, loss), expected, strict=True):
@@ -199,7 +199,7 @@ def test_inference_gradients_equal_dense():
 @pytest.mark.parametrize("variant", ["sum", "mean"])
 def test_one_prefix_is_batch_topk_exactly(variant: str):
     nested, x = build(prefixes=(96,), loss_variant=variant)
-    plain, _ = build(architecture="batch_topk", loss_variant=variant)
+    plain, _ = build(architecture="batch_topk", loss_variant=variant, n_prefixes=1)
     plain.load_state_dict(nested.state_dict())
     ours, theirs = nested.losses(batch_of(x)), plain.losses(batch_of(x))
     assert torch.equal(ours.loss, theirs.loss)
@@ -209,7 +209,7 @@ def test_one_prefix_is_batch_topk_exactly(variant: str):
 
 def test_one_prefix_with_bias_term_differs_from_batch_topk():
     nested, x = build(prefixes=(96,), loss_variant="mean_with_bias")
-    plain, _ = build(architecture="batch_topk")
+    plain, _ = build(architecture="batch_topk", n_prefixes=1)
     plain.load_state_dict(nested.state_dict())
     ours, theirs = nested.losses(batch_of(x)).loss, plain.losses(batch_of(x)).loss
     bias_only = (x * nested.input_scale - nested.b_dec).square().sum(1).mean()

@@ -33,7 +33,7 @@ class Line(nn.Module):
     def project_gradients(self):
         pass
 
-    def after_update(self, report):
+    def after_update(self, report, optimiser):
         self.seen += report.n_tokens
 
 

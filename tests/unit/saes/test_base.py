@@ -60,10 +60,10 @@ def test_unit_decoder_stays_unit_and_its_gradient_keeps_norms():
 
 
 def test_counters_count_tokens_since_a_feature_fired():
-    sae, _, x = build()
+    sae, optimiser, x = build()
     for n in (1, 2):
         report = sae.losses(batch_of(x))
-        sae.after_update(report)
+        sae.after_update(report, optimiser)
         fired = torch.zeros(64, dtype=torch.bool)
         fired[report.code.features] = True
         assert bool((sae.tokens_since_fired[fired] == 0).all())
@@ -97,12 +97,12 @@ def test_dead_features_are_revived_by_their_loss_alone():
 
 
 def test_threshold_is_the_running_mean_of_the_smallest_activation():
-    sae, _, x = build(architecture="batch_topk", threshold_rate=0.5)
+    sae, optimiser, x = build(architecture="batch_topk", threshold_rate=0.5)
     smallest = []
     for scale in (1.0, 2.0, 3.0):
         report = sae.losses(batch_of(x * scale))
         smallest.append(report.code.values.min())
-        sae.after_update(report)
+        sae.after_update(report, optimiser)
     mean = (smallest[0] + smallest[1]) / 2
     torch.testing.assert_close(sae.threshold, mean + 0.5 * (smallest[2] - mean))
 

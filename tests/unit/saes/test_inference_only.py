@@ -1,4 +1,4 @@
-"""Architectures that are read and not trained: gated, group-max, transcoders, normalisation at run time."""
+"""What is read and not trained: gated and group-max SAEs of others, transcoders, normalisation at run time."""
 
 from dataclasses import replace
 
@@ -176,8 +176,8 @@ def test_what_saelens_has_nothing_for_is_not_written(tmp_path):
 def test_they_say_that_they_are_not_for_training_and_what_width_they_take():
     none = torch.empty(0, dtype=torch.int64)
     nothing = ActivationBatch({HOOK: torch.empty(0, 16)}, none, none, none)
-    gated = randomised(GatedSAE(_config(), 16, hooks_in=(HOOK,)))
-    for sae in (gated, NormalisedSAE(random_sae("topk"), "centre"), transcoder(skip=False)):
+    group_max = randomised(GroupMaxSAE(_config("topk", k=6), 16, hooks_in=(HOOK,)))
+    for sae in (group_max, NormalisedSAE(random_sae("topk"), "centre"), transcoder(skip=False)):
         with pytest.raises(ConfigError, match=f"{type(sae).__name__} on, which is for inference only"):
             sae.losses(nothing)
         with pytest.raises(ShapeError, match="check the hook"):

@@ -1,0 +1,57 @@
+"""What SAEs with a sparsity penalty share: its weight, and the controller that steers it to a wanted L0."""
+
+import math
+from abc import ABC
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.loop import StepReport
+from saes.base import SAE
+from saes.config import SAEConfig
+
+PROPORTION = 0.5
+"""Power with which the weight answers at once to L0 over its target, before the slow part has caught up."""
+SMOOTHING = 0.1
+"""Rate of the running mean of log L0 that the controller looks at."""
+
+
+class PenalisedSAE(SAE, ABC):
+    """Squared error plus a penalty whose weight warms up and, under l0_control, follows the number of active features.
+
+    The weight is exp(level + PROPORTION · gap) with gap = log(L0 / target): the level is the sum of past gaps times
+    l0_rate, so that it settles where the gap is zero; the second part damps it.
+    """
+
+    l1: Tensor
+    gap: Tensor
+
+    def __init__(self, config: SAEConfig, d_in: int, **where: Any) -> None:
+        super().__init__(config, d_in, **where)
+        self.register_buffer("l1", self.W_enc.new_full((), config.l1_coefficient, requires_grad=False))
+        self.register_buffer("gap", self.W_enc.new_zeros((), requires_grad=False))
+
+    @property
+    def controlled(self) -> bool:
+        return self.config.l0_control or self.config.l0_target is not None
+
+    def penalty_weight(self, n_tokens: int) -> Float[Tensor, ""]:
+        weight = self.l1 * torch.exp(PROPORTION * self.gap) if self.controlled else self.l1
+        return weight * self._warmth(n_tokens)
+
+    def _warmth(self, n_tokens: int) -> float:
+        length = self.config.penalty_warmup_share * (self.token_budget or 0)
+        return 1.0 if length <= 0 else min(1.0, (int(self.n_updates) + 1) * n_tokens / length)
+
+    @torch.no_grad()
+    def advance(self, report: StepReport) -> None:
+        """Counters, and the penalty's weight moved towards the wanted L0."""
+        super().advance(report)
+        if self.controlled:
+            ratio = float(report.terms["l0"]) / self.config.wanted_l0
+            gap = max(-1.0, min(1.0, math.log(max(ratio, 1e-9))))
+            self.gap.lerp_(self.gap.new_tensor(gap), SMOOTHING)
+            if self._warmth(report.n_tokens) >= 1.0:
+                self.l1.mul_(torch.exp(self.config.l0_rate * self.gap))

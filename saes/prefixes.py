@@ -1,0 +1,16 @@
+"""Widths of nested prefixes that are drawn anew at every step."""
+
+import torch
+
+
+def draw_prefixes(d_sae: int, n_prefixes: int, exponent: float, generator: torch.Generator) -> tuple[int, ...]:
+    """Ascending distinct widths: the whole dictionary, and n_prefixes - 1 smaller ones from a truncated Pareto.
+
+    P(width = w) is proportional to w^-a - (w + 1)^-a.
+    Source: Bussmann et al. 2025 (arXiv 2503.17547), toy experiment.
+    """
+    if n_prefixes == 1:
+        return (d_sae,)
+    edges = torch.arange(1, d_sae + 1, dtype=torch.float64) ** -exponent
+    drawn = torch.multinomial(edges[:-1] - edges[1:], n_prefixes - 1, generator=generator) + 1
+    return (*sorted(drawn.tolist()), d_sae)
