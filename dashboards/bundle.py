@@ -1,10 +1,12 @@
 """The page's own code: ES modules and style sheets in web/, joined into one script without a build step."""
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 
 STYLES = ("base.css", "layout.css", "table.css", "feature.css", "overview.css", "explore.css")
 ENTRY = "app.js"
+WATCH_STYLES, WATCH_ENTRY = ("base.css", "watch.css"), "watch.js"
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w-]+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 
@@ -20,15 +22,15 @@ def files_of_page() -> set[str]:
     return {path.name for path in folder.iterdir() if path.name.endswith((".js", ".css"))}
 
 
-def styles() -> str:
-    """All style sheets, in order."""
-    return "\n".join(read_web(name) for name in STYLES)
+def styles(names: Sequence[str] = STYLES) -> str:
+    """The page's style sheets, in order."""
+    return "\n".join(read_web(name) for name in names)
 
 
-def script() -> str:
-    """All modules as one script: each a function scope of its own, after those it imports."""
+def script(entry: str = ENTRY) -> str:
+    """The page's modules as one script: each a function scope of its own, after those it imports."""
     modules: dict[str, str] = {}
-    _collect(ENTRY.removesuffix(".js"), modules)
+    _collect(entry.removesuffix(".js"), modules)
     return '"use strict";\n' + "\n".join(modules.values())
 
 

@@ -1,0 +1,87 @@
+"""Which charts a run in training has: those whose metrics it writes."""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dashboards.training_view import PREFIX_KEY
+from dashboards.watch_rows import STATIC
+from interp.health.expected import Expected
+
+MOST_OTHERS = 8
+_HIDDEN = ("tokens_per_s", "seconds_harvest", "seconds_shuffle", "seconds_update", "mse", "fallbacks")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One metric in a chart."""
+
+    key: str
+    label: str
+    colour: str
+    """Name of a colour of the style sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A level that the metric is held to."""
+
+    value: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One figure. `kind` says how values are written (web/format.js)."""
+
+    name: str
+    title: str
+    lines: tuple[Line, ...]
+    kind: str = "number"
+    axis: str = "auto"
+    """auto, zero (begins there), log (where values differ fivefold) or stack (shares that add up to one)."""
+    marks: tuple[Mark, ...] = field(default=())
+
+
+def charts(keys: Collection[str], expected: Expected) -> list[dict[str, Any]]:
+    """The charts of a run that writes these metrics, in the order of a reader's questions."""
+    found = []
+    for chart in [_loss(keys), *_fixed(expected)]:
+        lines = tuple(line for line in chart.lines if line.key in keys)
+        if lines:
+            found.append(asdict(chart) | {"lines": [asdict(line) for line in lines]})
+    shown = {line["key"] for chart in found for line in chart["lines"]} | {*_HIDDEN, *STATIC}
+    others = [key for key in keys if key not in shown][:MOST_OTHERS]
+    return [*found, *(asdict(Chart(key, key.replace("_", " "), (Line(key, "", "accent"),))) for key in others)]
+
+
+def _loss(keys: Collection[str]) -> Chart:
+    widths = sorted(int(key.removeprefix(PREFIX_KEY)) for key in keys if key.startswith(PREFIX_KEY))
+    if not widths:
+        return Chart("loss", "Loss", (Line("loss", "", "accent"),), axis="log")
+    steps = [round(place * 4 / max(1, len(widths) - 1)) for place in range(len(widths))]
+    lines = [Line(f"{PREFIX_KEY}{w}", f"{w:,}", f"level-{s}") for w, s in zip(widths, steps, strict=True)]
+    return Chart("loss", "Loss, total and by prefix", (Line("loss", "total", "ink"), *lines), axis="log")
+
+
+def _fixed(expected: Expected) -> list[Chart]:
+    target = expected.k or expected.l0_target
+    wanted = (Mark(target, "k" if expected.k else "target"),) if target else ()
+    clip = (Mark(expected.clip_norm, "clipped to"),) if expected.clip_norm > 0 else ()
+    return [
+        Chart("variance", "Explained variance", (Line("explained_variance", "", "accent"),), kind="precise"),
+        Chart("l0", "L0, active features per token", (Line("l0", "", "accent"),), axis="zero", marks=wanted),
+        Chart(
+            "dead", "Dead and dense features",
+            (Line("dead", "dead", "down"), Line("dense", "dense", "up")), kind="count", axis="zero",
+        ),
+        Chart("gradient", "Gradient norm before clipping", (Line("grad_norm", "", "accent"),), axis="log", marks=clip),
+        Chart("threshold", "Threshold", (Line("threshold", "", "accent"),), axis="zero"),
+        Chart("pace", "Tokens per second", (Line("pace", "", "accent"),), kind="count", axis="zero"),
+        Chart(
+            "time", "Where the time goes",
+            (Line("share_update", "step", "level-1"), Line("share_shuffle", "shuffle", "level-4"),
+             Line("share_harvest", "harvest", "level-3")), kind="share", axis="stack",
+        ),
+        Chart("rate", "Learning rate", (Line("lr", "", "accent"),), axis="zero"),
+    ]  # fmt: skip
