@@ -46,7 +46,7 @@ class Chart:
 def charts(keys: Collection[str], expected: Expected) -> list[dict[str, Any]]:
     """The charts of a run that writes these metrics, in the order of a reader's questions."""
     found = []
-    for chart in [_loss(keys), *_fixed(expected)]:
+    for chart in [_loss(keys), *_fixed(keys, expected)]:
         lines = tuple(line for line in chart.lines if line.key in keys)
         if lines:
             found.append(asdict(chart) | {"lines": [asdict(line) for line in lines]})
@@ -64,18 +64,18 @@ def _loss(keys: Collection[str]) -> Chart:
     return Chart("loss", "Loss, total and by prefix", (Line("loss", "total", "ink"), *lines), axis="log")
 
 
-def _fixed(expected: Expected) -> list[Chart]:
+def _fixed(keys: Collection[str], expected: Expected) -> list[Chart]:
     target = expected.k or expected.l0_target
     wanted = (Mark(target, "k" if expected.k else "target"),) if target else ()
     clip = (Mark(expected.clip_norm, "clipped to"),) if expected.clip_norm > 0 else ()
     return [
         Chart("variance", "Explained variance", (Line("explained_variance", "", "accent"),), kind="precise"),
-        Chart("l0", "L0, active features per token", (Line("l0", "", "accent"),), axis="zero", marks=wanted),
+        Chart("l0", "L0", (Line("l0", "", "accent"),), axis="zero", marks=wanted),
         Chart(
-            "dead", "Dead and dense features",
+            "dead", "Dead and dense features" if "dense" in keys else "Dead features",
             (Line("dead", "dead", "down"), Line("dense", "dense", "up")), kind="count", axis="zero",
         ),
-        Chart("gradient", "Gradient norm before clipping", (Line("grad_norm", "", "accent"),), axis="log", marks=clip),
+        Chart("gradient", "Gradient norm", (Line("grad_norm", "", "accent"),), axis="log", marks=clip),
         Chart("threshold", "Threshold", (Line("threshold", "", "accent"),), axis="zero"),
         Chart("pace", "Tokens per second", (Line("pace", "", "accent"),), kind="count", axis="zero"),
         Chart(

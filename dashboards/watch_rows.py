@@ -15,7 +15,7 @@ from interp.health.alert import Row
 from interp.health.pace import seconds
 
 DIGITS = 5
-SMOOTHED_ROWS = 5
+SMOOTHED_ROWS, MOST_SMOOTHED = 5, 64
 STATIC = ("step", "n_tokens")
 
 
@@ -83,21 +83,23 @@ class Pace:
     def __init__(self, block_tokens: int) -> None:
         self._enough = 2 * block_tokens
         self._rows: deque[Row] = deque()
+        self._tokens = 0.0
 
     def add(self, row: Row) -> Row:
         """The row with `pace` (tokens per second) and `share_harvest`, `share_shuffle`, `share_update`."""
         if "tokens_per_s" not in row or seconds(row) <= 0:
             return row
         self._rows.append(row)
-        while len(self._rows) > SMOOTHED_ROWS and self._tokens() - _tokens(self._rows[0]) >= self._enough:
-            self._rows.popleft()
+        self._tokens += _tokens(row)
+        while len(self._rows) > SMOOTHED_ROWS and self._may_lose(self._rows[0]):
+            self._tokens -= _tokens(self._rows.popleft())
         total = sum(map(seconds, self._rows))
         parts = [part for part in ("harvest", "shuffle", "update") if f"seconds_{part}" in row]
         shares = {f"share_{p}": sum(r.get(f"seconds_{p}", 0.0) for r in self._rows) / total for p in parts}
-        return {**row, "pace": self._tokens() / total, **shares}
+        return {**row, "pace": self._tokens / total, **shares}
 
-    def _tokens(self) -> float:
-        return sum(map(_tokens, self._rows))
+    def _may_lose(self, oldest: Row) -> bool:
+        return len(self._rows) > MOST_SMOOTHED or self._tokens - _tokens(oldest) >= self._enough
 
 
 def _tokens(row: Row) -> float:

@@ -58,7 +58,7 @@ function state(run) {
 
 function freshness() {
   const at = new Date(1000 * facts.written_unix).toLocaleTimeString();
-  if (!facts.every_s) return h("p", { class: "muted small" }, `written at ${at}; ${facts.over ? "all is over: this page no longer refreshes" : "this page does not refresh itself"}`);
+  if (!facts.every_s) return h("p", { class: "muted small" }, `written at ${at}; ${facts.over ? "the training is over: this page no longer refreshes" : "this page does not refresh itself"}`);
   const age = Date.now() / 1000 - facts.written_unix;
   if (age > Math.max(30, 4 * facts.every_s)) {
     const words = `This page is ${duration(age)} old: nothing rewrites it any more. Start interp watch again.`;

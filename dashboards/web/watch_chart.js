@@ -8,7 +8,7 @@ import { count, short, written } from "./watch_words.js";
 const PADDING = 24;
 const HEIGHT = 172;
 const MARGIN = { left: 46, right: 14, top: 10, bottom: 22 };
-const GUTTER = 92;
+const GUTTER = 108;
 const LABEL_HEIGHT = 14;
 const LOG_FROM = 5;
 const READING_MS = 60000;
