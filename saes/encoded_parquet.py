@@ -138,13 +138,15 @@ class _Writer:
 
 
 def _provenance(opened: OpenedSAE, texts: Texts, features: Sequence[int] | None) -> dict[str, Any]:
-    facts, rows = opened.facts, opened.rows
-    origin = {"hook": facts.hook, "architecture": facts.architecture, "seed": facts.seed}
+    facts, rows, sae = opened.facts, opened.rows, opened.sae
+    origin: dict[str, Any] = {"hook": facts.hook, "architecture": facts.architecture, "seed": facts.seed}
+    if sae.hooks_in != sae.hooks_out or len(sae.hooks_in) > 1:
+        origin |= {"hooks_in": list(sae.hooks_in), "hooks_out": list(sae.hooks_out)}
     return {
         "schema_version": SCHEMA_VERSION,
         "command": this_command(),
         "versions": installed_versions(),
-        "sae": {"path": str(opened.path), "d_sae": opened.sae.d_sae, **origin},
+        "sae": {"path": str(opened.path), "d_sae": sae.d_sae, **origin},
         "model": opened.model.facts,
         "mask_policy": rows.mask.facts,
         "context_size": rows.context_size,

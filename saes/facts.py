@@ -60,16 +60,6 @@ def check_same_model(facts: SAEFacts, model: Model) -> None:
         )
 
 
-def check_width(hook: str, d_in: int, model: Model) -> None:
-    """Raises: UnknownHookError if the model lacks the hook; ArtifactError if its width is not the SAE's."""
-    width = model.hook(hook).width
-    if width != d_in:
-        raise ArtifactError(
-            f"got an SAE of width {d_in} for {hook}, which has width {width} in {model.name}; "
-            "give the model that the SAE was trained on"
-        )
-
-
 def data_difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     """The first fact about rows, masks and split that differs, as (name, then, now); unknown ones do not count."""
     for name in ("mask_policy", "prepend_bos", "context_size", "rows"):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from interp.storage import make_folder, told
-from saes.feature_files import ARRAYS
+from saes.feature_files import ARRAYS, OPTIONAL
 from saes.feature_statistics import FeatureStatistics
 from saes.feature_windows import KINDS, RECORD_FIELDS, Windows
 
@@ -39,10 +39,10 @@ def _features(statistics: FeatureStatistics, path: Path, facts: dict[str, str]) 
     from pyarrow import parquet
 
     columns = {"feature": pyarrow.array(np.arange(statistics.d_sae))}
-    for name in ARRAYS:
+    for name in (*ARRAYS, *OPTIONAL):
         value = getattr(statistics, name)
         # A list of which nothing was kept is no column.
-        if name != "bin_edges" and value.size:
+        if name != "bin_edges" and value is not None and value.size:
             columns[name] = _array(value)
     edges = ",".join(f"{edge:.9g}" for edge in statistics.bin_edges)
     facts = facts | {"n_tokens": str(statistics.n_tokens), "bin_edges": edges}

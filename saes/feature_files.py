@@ -16,7 +16,9 @@ from saes.feature_windows import KINDS, map_windows
 SCHEMA_VERSION = 2
 HEAD_FILE, ARRAYS_FILE, WINDOWS_FILE = "features.json", "statistics.safetensors", "windows.bin"
 COUNTS = ("n_tokens", "n_documents", "d_sae", "n_coactivation_tokens")
-ARRAYS = tuple(field.name for field in fields(FeatureStatistics) if field.name not in (*COUNTS, *KINDS))
+OPTIONAL = ("hook_share",)
+"""Arrays that only some dictionaries have."""
+ARRAYS = tuple(field.name for field in fields(FeatureStatistics) if field.name not in (*COUNTS, *KINDS, *OPTIONAL))
 WRITTEN_FEATURES = 1024
 
 
@@ -31,7 +33,7 @@ def save_features(folder: Path, statistics: FeatureStatistics) -> None:
                 records = [getattr(statistics, kind).records()[first : first + WRITTEN_FEATURES] for kind in KINDS]
                 file.write(np.concatenate(records, axis=1).tobytes())
         layout = {kind: getattr(statistics, kind).values.shape[1] for kind in KINDS}
-        arrays = {name: getattr(statistics, name) for name in (*COUNTS, *ARRAYS)}
+        arrays = {name: getattr(statistics, name) for name in (*COUNTS, *ARRAYS, *OPTIONAL)}
         write_head(temporary, arrays, layout | {"width": statistics.top.tokens.shape[2]})
 
 
@@ -42,7 +44,8 @@ def write_head(
 
     Raises: StorageError if it cannot be written.
     """
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(values[name])) for name in ARRAYS}
+    names = (*ARRAYS, *(name for name in OPTIONAL if values.get(name) is not None))
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values[name])) for name in names}
     digest = write_tensors(folder / ARRAYS_FILE, tensors)
     head = {"schema_version": SCHEMA_VERSION, **{name: int(values[name]) for name in COUNTS}}
     more = {"windows": dict(layout), "sha256": digest, "provenance": dict(provenance or {})}
@@ -60,7 +63,7 @@ def load_features(folder: Path) -> FeatureStatistics:
     if missing:
         raise ArtifactError(f"{folder}: holds no {missing[0]}; collect the features again")
     values: dict[str, Any] = {name: int(head[name]) for name in COUNTS}
-    values |= {name: tensors[name].numpy() for name in ARRAYS}
+    values |= {name: tensors[name].numpy() for name in (*ARRAYS, *OPTIONAL) if name in tensors}
     values |= map_windows(folder / WINDOWS_FILE, values["d_sae"], head["windows"])
     return FeatureStatistics(**values)
 

@@ -1,6 +1,7 @@
 """What is known of every feature after one pass over a corpus.
 
-Axes: f features, E windows, w window length, h histogram bins, r and q tokens, N partners, P parents, C children.
+Axes: f features, E windows, w window length, h histogram bins, r and q tokens, N partners, P parents, C children,
+H hooks.
 """
 
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ class FeatureStatistics:
 
     token_auc, bigram_auc: how well the current token, or it with the one before, tells firing on unseen documents
     (saes.feature_pass.label_auc). detection_auc: how well the shown windows do (saes.feature_pass.detection).
+
+    hook_share: of a crosscoder, the share of each feature's decoder norm at each hook (saes.crosscoder); None of a
+    dictionary that writes one hook.
     """
 
     n_tokens: int
@@ -73,6 +77,7 @@ class FeatureStatistics:
     token_auc: Float[np.ndarray, " f"]
     bigram_auc: Float[np.ndarray, " f"]
     detection_auc: Float[np.ndarray, " f"]
+    hook_share: Float[np.ndarray, "f H"] | None = None
 
     @property
     def firings(self) -> Int[np.ndarray, " f"]:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from interp.activations.harvest import harvest_batch
 from interp.models import Model
 from interp.storage import new_folder, restore_folder, told
 from saes.base import SAE
+from saes.crosscoder import hook_shares
 from saes.facts import SAEFacts, check_same_origin
 from saes.feature_export import export_parquet
 from saes.feature_files import WINDOWS_FILE, load_features, save_features, write_head
@@ -31,7 +33,8 @@ from saes.feature_pass.spill import Spill
 from saes.feature_statistics import FeatureStatistics
 from saes.feature_store import FeatureStore
 from saes.feature_windows import Records, Windows, iter_strongest
-from saes.logit_effects import logit_effects
+from saes.hook_layout import hook_columns
+from saes.logit_effects import LogitEffects, logit_effects
 from saes.token_sample import TokenSource, iter_sample
 
 __all__ = [
@@ -84,9 +87,10 @@ def write_features(
 ) -> FeatureStatistics:
     """One pass over about settings.n_tokens kept tokens of `source`, written to `folder`.
 
-    What is not finished stands in `<folder>.partial`; the next call with the same model, SAE, text and settings goes on
-    from there and writes the same bytes as an unbroken pass. `token_texts` make the shown text searchable. An older
-    pass over the same SAE is replaced, its labels are kept.
+    Logit effects are those of what a feature writes; of a crosscoder, at its last hook. What is not finished stands in
+    `<folder>.partial`; the next call with the same model, SAE, text and settings goes on from there and writes the same
+    bytes as an unbroken pass. `token_texts` make the shown text searchable. An older pass over the same SAE is
+    replaced, its labels are kept.
 
     Raises: ArtifactError if `facts` name another model or mask policy, unless `allow_mismatch`, or if the folder holds
     labels of another SAE; UnknownHookError if the model lacks the SAE's hook; DataError if the source holds no usable
@@ -103,7 +107,7 @@ def write_features(
     spill_codes(model, sae, source, spill, settings, tell)
     directions = sae.directions(torch.arange(sae.d_sae, device=model.device)).detach()
     corpus = Corpus.of(spill, model.d_vocab, directions, levels_of(sae.d_sae, sae.config.prefix_widths()))
-    effects = logit_effects(model, sae.hooks_out[0], directions)
+    hooks = _of_hooks(model, sae, directions)
     with new_folder(folder, within=spill.folder) as temporary:
         with told(folder), (temporary / WINDOWS_FILE).open("wb") as file:
 
@@ -111,13 +115,20 @@ def write_features(
                 file.write(records.tobytes())
 
             columns = describe(corpus, settings, write, lambda done: tell("statistics", done, sae.d_sae))
-        logits = {name: getattr(effects, name).numpy() for name in type(effects).__slots__}
-        write_head(temporary, columns | logits, settings.layout(), provenance)
+        write_head(temporary, columns | hooks, settings.layout(), provenance)
         shown = iter_strongest(temporary / WINDOWS_FILE, settings.layout(), sae.d_sae, SEARCHED_WINDOWS)
         labels = labels_to_keep(folder, provenance["sae"])
         write_index(temporary, load_features(temporary), shown, token_texts, labels=labels)
     shutil.rmtree(spill.folder)
     return load_features(folder)
+
+
+def _of_hooks(model: Model, sae: SAE, directions: Float[Tensor, "f d"]) -> dict[str, np.ndarray]:
+    """What the decoder alone tells: logit effects at the last hook that is written; of several, the shares of each."""
+    last = sae.hooks_out[-1]
+    effects = logit_effects(model, last, directions[:, hook_columns(model, sae.hooks_out)[last]])
+    found = {name: getattr(effects, name).numpy() for name in LogitEffects.__slots__}
+    return found | ({"hook_share": hook_shares(sae).float().cpu().numpy()} if len(sae.hooks_out) > 1 else {})
 
 
 def spill_codes(

@@ -9,7 +9,8 @@ from interp.errors import ArtifactError, ConfigError
 from interp.models import Model, load_model
 from interp.storage import is_there
 from saes.base import SAE
-from saes.facts import SAEFacts, check_same_model, check_width
+from saes.facts import SAEFacts, check_same_model
+from saes.hook_layout import check_width
 from saes.io import load
 from saes.model_fit import fitted
 from saes.run_parts import open_run
@@ -94,7 +95,7 @@ def open_stored(
         sae, facts = fitted(sae.to(model.device), facts, model)
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from None
-    check_width(facts.hook, sae.d_in, model)
+    check_width(model, sae.hooks_in, sae.d_in)
     if prepend_bos is not None:
         facts = replace(facts, data={**facts.data, "prepend_bos": prepend_bos})
     return OpenedSAE(path, model, sae, facts)

@@ -15,7 +15,7 @@ HOOK = "blocks.1.hook_resid_post"
 def random_sae(architecture: str, *, d_in: int = 16, d_sae: int = 24, k: int = 3, seed: int = 0, **more) -> SAE:
     """Every parameter random; the threshold, where there is one, lets about k features pass."""
     hook = more.pop("hook", HOOK)
-    n_prefixes = min(3, d_sae.bit_length())
+    n_prefixes = min(3, d_sae.bit_length()) if architecture == "matryoshka" else 1
     config = SAEConfig(architecture=architecture, d_sae=d_sae, k=k, n_prefixes=n_prefixes, **more)
     sae = create_sae(config, d_in, hooks_in=(hook,))
     generator = torch.Generator().manual_seed(seed)

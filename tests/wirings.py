@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from interp.code import Code
-from saes import SAEConfig
+from saes import SAE, SAEConfig, create_sae
 from saes.transcoder import Transcoder
 from tests.specimens import random_sae
 
@@ -48,3 +48,16 @@ class SideBySide:
 def crosscoder(sae=None) -> SideBySide:
     """Random, over the residual stream after both blocks of a tiny model."""
     return SideBySide(random_sae("topk", d_in=32) if sae is None else sae)
+
+
+def random_crosscoder() -> SAE:
+    """A TopK crosscoder of the same hooks with every parameter random, on scales of their own."""
+    config = SAEConfig(architecture="topk", d_sae=24, k=3, n_prefixes=1)
+    sae = create_sae(config, 32, hooks_in=DEPTHS, hook_widths=(16, 16))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
+        sae.input_scale[:16] = 2.0
+    return sae.eval()

@@ -27,6 +27,8 @@ def sae_facts(sae: SAE) -> dict[str, Any]:
         "hook": sae.hooks_in[0], "d_sae": sae.d_sae, "content_hash": sae_hash(sae), "class": type(sae).__name__,
         "config": sae.config.model_dump(), "dtype": str(sae.W_enc.dtype).removeprefix("torch."),
     }  # fmt: skip
+    if sae.hooks_in != sae.hooks_out or len(sae.hooks_in) > 1:
+        weights |= {"hooks_in": list(sae.hooks_in), "hooks_out": list(sae.hooks_out)}
     if not isinstance(sae, NormalisedSAE):
         return weights
     return weights | {"normalisation": sae.normalisation, "inner_class": type(sae.inner).__name__}

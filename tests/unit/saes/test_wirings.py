@@ -1,7 +1,10 @@
 """Transcoders and crosscoders, measured and spliced: what they read is not, or not only, what they write."""
 
 import json
+from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -12,11 +15,23 @@ from interp.errors import ArtifactError, ConfigError, ShapeError
 from interp.hooks import capture
 from saes.arm_losses import run_arm, run_clean
 from saes.evaluation import Evaluation, evaluate
+from saes.facts import SAEFacts
+from saes.feature_store import FeatureStore
+from saes.features import (
+    FeatureSettings,
+    collect_features,
+    export_parquet,
+    load_features,
+    save_features,
+    write_features,
+)
 from saes.hook_layout import hook_columns
+from saes.logit_effects import logit_effects
 from saes.metrics import VarianceSums
 from tests.families import KINDS, tiny_model, tiny_tokens
 from tests.specimens import constant_sae, perfect_sae, random_sae, tiny_stream
-from tests.wirings import DEPTHS, MLP_IN, MLP_OUT, SideBySide, crosscoder, random_transcoder
+from tests.texts import tiny_texts
+from tests.wirings import DEPTHS, MLP_IN, MLP_OUT, SideBySide, crosscoder, random_crosscoder, random_transcoder
 
 EVERYTHING = 10**6
 
@@ -121,6 +136,14 @@ def test_a_crosscoder_of_one_hook_is_an_sae(model, stream):
     assert ours == theirs
 
 
+def test_the_scales_of_a_crosscoder_are_its_own_affair(model, stream):
+    sae = random_crosscoder()
+    result, x = evaluate(model, sae, stream, n_tokens=EVERYTHING), _acts(model, stream, *DEPTHS)
+    x_hat = sae.decode(sae.encode(x)).detach()
+    each = [VarianceSums.of(x[:, part], x_hat[:, part]).explained_variance for part in _parts()]
+    assert [score.explained_variance for score in result.hooks] == pytest.approx(each, rel=1e-5)
+
+
 def test_json_brings_every_hook_back_and_evaluations_of_before_still_load(model, stream):
     result = evaluate(model, crosscoder(), stream, n_tokens=150)
     values = json.loads(json.dumps(result.to_json()))
@@ -209,7 +232,7 @@ def test_what_cannot_be_spliced_is_told(model):
     backwards = random_transcoder(hooks=(MLP_OUT, MLP_IN))
     fails(ConfigError, "computes first", backwards)
     fails(ArtifactError, "width 12", random_transcoder(d=(16, 12)))
-    fails(ConfigError, "a crosscoder's code needs all", _crosscoder_sae())
+    fails(ConfigError, "a crosscoder's code needs all", random_crosscoder())
     # The second pass must not read what the first one left behind.
     with saes.splice(model, backwards):
         for _ in range(2):
@@ -217,11 +240,52 @@ def test_what_cannot_be_spliced_is_told(model):
                 _logits(model, tiny_tokens())
 
 
-def _crosscoder_sae():
-    sae = random_sae("topk", d_in=32)
-    sae._hooks_in = sae._hooks_out = DEPTHS
-    return sae
-
-
 def test_columns_of_hooks_stand_in_their_order(model):
     assert hook_columns(model, DEPTHS) == {DEPTHS[0]: slice(0, 16), DEPTHS[1]: slice(16, 32)}
+
+
+SETTINGS = FeatureSettings(n_tokens=EVERYTHING, n_top=3, window=5)
+
+
+def _density(sae, x):
+    return (sae.encode(x).dense() > 0).double().mean(0).numpy()
+
+
+def test_features_of_a_transcoder_fire_on_what_it_reads_and_do_what_it_writes(model, stream):
+    sae = random_transcoder(skip=True)
+    found = collect_features(model, sae, stream, SETTINGS)
+    np.testing.assert_allclose(found.density, _density(sae, _acts(model, stream, MLP_IN)))
+    expected = logit_effects(model, MLP_OUT, sae.W_dec.detach())
+    np.testing.assert_array_equal(found.raised_tokens, expected.raised_tokens.numpy())
+    assert (found.raised_tokens >= 0).all()
+    assert found.hook_share is None
+
+
+def test_features_of_a_crosscoder_fire_on_all_hooks_and_are_told_at_the_last(model, stream, tmp_path):
+    sae = random_crosscoder()
+    with torch.no_grad():
+        sae.W_dec[5, 16:] = 0
+    found = write_features(model, sae, stream, tmp_path / "features", SETTINGS)
+    np.testing.assert_allclose(found.density, _density(sae, _acts(model, stream, *DEPTHS)))
+    last = sae.directions(torch.arange(24)).detach()[:, 16:]
+    expected = logit_effects(model, DEPTHS[-1], last)
+    np.testing.assert_array_equal(found.raised_tokens, expected.raised_tokens.numpy())
+    np.testing.assert_allclose(found.hook_share.sum(1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(found.hook_share[5], [1, 0])
+    table = pyarrow.parquet.read_table(export_parquet(found, tmp_path)[0])
+    assert table["hook_share"].to_pylist()[5] == [1, 0]
+    save_features(tmp_path / "again", found)
+    np.testing.assert_array_equal(load_features(tmp_path / "again").hook_share, found.hook_share)
+    assert FeatureStore.open(tmp_path / "features").provenance["sae"]["hooks_out"] == list(DEPTHS)
+
+
+@pytest.mark.parametrize("make", [random_transcoder, random_crosscoder])
+def test_encoding_reads_all_that_the_dictionary_reads(make, model, tmp_path):
+    sae, stream = make(), tiny_stream(tmp_path, model)
+    data = {"context_size": 24, "prepend_bos": True, "mask_policy": {"mask_bos": True, "mask_special": True}}
+    facts = SAEFacts(sae.hooks_in[0], "topk", (24,), model.facts, data)
+    opened = saes.OpenedSAE(Path("runs/x/sae"), model, sae, facts)
+    table = saes.encode_texts(opened, tiny_texts(60, longest=20))
+    code = sae.encode(_acts(model, stream, *sae.hooks_in)).active()
+    assert table.num_rows == code.values.shape[0] > 500
+    assert sorted(table["activation"].to_pylist()) == pytest.approx(sorted(code.values.tolist()), rel=1e-4)
