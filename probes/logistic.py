@@ -1,0 +1,54 @@
+"""Logistic regression on activations or features, in the units of what it is given.
+
+Axes: n examples, d inputs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from sklearn.linear_model import LogisticRegression
+
+PENALTY = 1.0
+_MOST_STEPS = 5000
+_TOLERANCE = 1e-3
+# Newton's steps take few iterations, each with a matrix of inputs by inputs.
+_MOST_NEWTON_INPUTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogisticProbe:
+    """A direction and where along it the answer turns to yes."""
+
+    weight: Float[ndarray, " d"]
+    bias: float
+
+    def score(self, x: Float[ndarray, "n d"]) -> Float[ndarray, " n"]:
+        """Log-odds of yes."""
+        return np.asarray(x @ self.weight + self.bias, dtype=np.float64)
+
+    def predict(self, x: Float[ndarray, "n d"]) -> Bool[ndarray, " n"]:
+        """Yes where that is likelier than not."""
+        return np.asarray(self.score(x) > 0)
+
+    def correct(self, x: Float[ndarray, "n d"], y: Bool[ndarray, " n"]) -> Float[ndarray, " n"]:
+        """1 where the prediction is right."""
+        return (self.predict(x) == y).astype(np.float64)
+
+
+def fit_logistic(x: Float[ndarray, "n d"], y: Bool[ndarray, " n"]) -> LogisticProbe:
+    """Logistic regression with an L2 penalty (C = 1) on standardised inputs; inputs that do not vary count for nothing.
+
+    With one class alone the answer is that class.
+    """
+    if y.all() or not y.any():
+        return LogisticProbe(np.zeros(x.shape[1]), 1.0 if y.all() else -1.0)
+    x = np.asarray(x, dtype=np.float64)
+    mean, sd = x.mean(0), x.std(0)
+    scale = np.where(sd > 1e-12 * np.maximum(1.0, np.abs(mean)), 1 / np.maximum(sd, 1e-300), 0.0)
+    solver = "newton-cholesky" if x.shape[1] <= _MOST_NEWTON_INPUTS else "lbfgs"
+    model = LogisticRegression(C=PENALTY, max_iter=_MOST_STEPS, tol=_TOLERANCE, solver=solver)
+    model.fit((x - mean) * scale, y)
+    weight = model.coef_[0] * scale
+    return LogisticProbe(weight, float(model.intercept_[0] - weight @ mean))
