@@ -9,6 +9,7 @@ from dashboards.watch_rows import STATIC
 from interp.health.expected import Expected
 
 MOST_OTHERS = 8
+_TITLES = {"aux": "Loss of the dead features (AuxK)"}
 _HIDDEN = ("tokens_per_s", "seconds_harvest", "seconds_shuffle", "seconds_update", "mse", "fallbacks")
 
 
@@ -41,6 +42,8 @@ class Chart:
     axis: str = "auto"
     """auto, zero (begins there), log (where values differ fivefold) or stack (shares that add up to one)."""
     marks: tuple[Mark, ...] = field(default=())
+    floor: float | None = None
+    """What lies below is drawn at this value, so that one bad moment does not flatten the rest."""
 
 
 def charts(keys: Collection[str], expected: Expected) -> list[dict[str, Any]]:
@@ -52,7 +55,11 @@ def charts(keys: Collection[str], expected: Expected) -> list[dict[str, Any]]:
             found.append(asdict(chart) | {"lines": [asdict(line) for line in lines]})
     shown = {line["key"] for chart in found for line in chart["lines"]} | {*_HIDDEN, *STATIC}
     others = [key for key in keys if key not in shown][:MOST_OTHERS]
-    return [*found, *(asdict(Chart(key, key.replace("_", " "), (Line(key, "", "accent"),))) for key in others)]
+    return [*found, *(asdict(Chart(key, _title(key), (Line(key, "", "accent"),))) for key in others)]
+
+
+def _title(key: str) -> str:
+    return _TITLES.get(key, key.replace("_", " ").capitalize())
 
 
 def _loss(keys: Collection[str]) -> Chart:
@@ -69,7 +76,7 @@ def _fixed(keys: Collection[str], expected: Expected) -> list[Chart]:
     wanted = (Mark(target, "k" if expected.k else "target"),) if target else ()
     clip = (Mark(expected.clip_norm, "clipped to"),) if expected.clip_norm > 0 else ()
     return [
-        Chart("variance", "Explained variance", (Line("explained_variance", "", "accent"),), kind="precise"),
+        Chart("variance", "Explained variance", (Line("explained_variance", "", "accent"),), "precise", floor=-1.0),
         Chart("l0", "L0", (Line("l0", "", "accent"),), axis="zero", marks=wanted),
         Chart(
             "dead", "Dead and dense features" if "dense" in keys else "Dead features",

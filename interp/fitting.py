@@ -1,5 +1,7 @@
 """A fit inside a run folder: goes on from a state, writes metrics and checkpoints; alone, or one of several in step."""
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -105,6 +107,7 @@ def fit_in_folder(
     )
     try:
         expected = expected_of(run.path)
+        print(f"{label}: `interp watch {shlex.quote(str(run.path))}` shows how it goes", file=sys.stderr, flush=True)
         for _ in shown(one.steps, label=label, n_steps=n_steps, start=one.start, expected=expected):
             pass
     finally:

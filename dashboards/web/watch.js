@@ -86,10 +86,11 @@ function alert(told) {
   );
 }
 
-// Words in backticks are commands.
+// Commands stand in backticks; settings are told by their dashes.
 function sentence(text) {
   const capital = text.charAt(0).toUpperCase() + text.slice(1);
-  return capital.split("`").map((part, place) => (place % 2 ? h("code", {}, part) : part));
+  const parts = capital.split(/`([^`]+)`|(?<=^|[\s(])(--[a-z][\w.-]*\w)/);
+  return parts.filter(Boolean).map((part) => (/^(--|interp )/.test(part) ? h("code", { class: "nobreak" }, part) : part));
 }
 
 function figures(run) {

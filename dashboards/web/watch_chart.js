@@ -98,12 +98,13 @@ class Chart {
     const all = this.lines.flatMap((line) => [...this.low(line.key), ...this.high(line.key)]).filter((value) => value !== null);
     let [low, high] = [Math.min(...all, ...marks), Math.max(...all, ...marks)];
     this.isLog = this.axis === "log" && low > 0 && high > LOG_FROM * low;
+    if (this.floor !== null) [low, high] = [Math.max(low, this.floor), Math.max(high, this.floor)];
     if (this.axis === "stack") [low, high] = [0, 1];
     if (this.axis === "zero") [low, high] = [Math.min(0, low), Math.max(1.05 * high, this.kind === "count" ? 10 : 0)];
     if (low === high) [low, high] = [low - 0.5 * Math.abs(low || 1), high + 0.5 * Math.abs(high || 1)];
     [this.bottom, this.top] = [low, high];
-    const scale = this.isLog ? logarithmic : linear;
-    this.y = scale(low, high, HEIGHT - MARGIN.bottom, MARGIN.top);
+    const scale = (this.isLog ? logarithmic : linear)(low, high, HEIGHT - MARGIN.bottom, MARGIN.top);
+    this.y = (value) => scale(Math.max(value, low));
   }
 
   grid() {

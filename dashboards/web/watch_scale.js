@@ -7,7 +7,7 @@ export function linear(low, high, from, to) {
 
 export function logarithmic(low, high, from, to) {
   const place = linear(Math.log10(low), Math.log10(high), from, to);
-  return (value) => place(Math.log10(Math.max(value, low)));
+  return (value) => place(Math.log10(value));
 }
 
 export function roundTicks(low, high, about) {

@@ -47,17 +47,24 @@ def _trailing(bad: Sequence[bool] | np.ndarray) -> int:
     return next((n for n, is_bad in enumerate(bad[::-1]) if not is_bad), len(bad))
 
 
-def negative_variance(rows: Rows, _: Expected) -> Alert | None:
-    """Explained variance below zero after the first ten rows."""
+def negative_variance(rows: Rows, expected: Expected) -> Alert | None:
+    """Explained variance below zero after ten rows and a tenth of the run; far below, at once."""
     rows = having(rows, "explained_variance")
     begun = since(rows, lambda row: row["explained_variance"] < 0, at_least=5)
     if begun is None or len(rows) < 10:
         return None
-    seen = f"Explained variance is {rows[-1]['explained_variance']:.3f}: the mean alone would reconstruct better"
+    progress = expected.progress(rows[-1]["step"])
+    if rows[-1]["explained_variance"] > -1 and progress is not None and progress < 0.1:
+        return None
+    seen = f"Explained variance is {_written(rows[-1]['explained_variance'])}: the mean alone would reconstruct better"
     advice = (
         "lower --schedule.lr; with an L1 or L0 penalty, lower its weight; check the hook's activations for outliers"
     )
     return alert("variance", "critical", seen, advice, since=begun)
+
+
+def _written(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
 def stuck_variance(rows: Rows, expected: Expected) -> Alert | None:
@@ -71,8 +78,10 @@ def stuck_variance(rows: Rows, expected: Expected) -> Alert | None:
     then, now = median(values[half : half + SMOOTHED]), median(values[-SMOOTHED:])
     if not 0 <= now < POOR_EV or now - then >= LITTLE_GAIN:
         return None
-    seen = f"Explained variance is stuck at {now:.3f} (half of the run ago: {then:.3f})"
-    advice = "raise --schedule.lr or --sae.k, or widen --sae.d-sae; with a penalty, lower its weight"
+    what = "has fallen to" if now < then - 2 * LITTLE_GAIN else "is stuck at"
+    seen = f"Explained variance {what} {now:.3f} (half of the rows ago: {then:.3f})"
+    more = "raise --schedule.lr or --sae.k, or widen --sae.d-sae"
+    advice = more if expected.k else f"lower the penalty (--sae.l1-coefficient) if there is one; {more}"
     return alert("stuck", "warning", seen, advice, since=rows[half])
 
 

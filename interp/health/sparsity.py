@@ -3,12 +3,13 @@
 import math
 from statistics import median
 
-from interp.health.alert import Alert, Rows, alert, having, since
+from interp.health.alert import Alert, Row, Rows, alert, having, since
 from interp.health.expected import Expected
 
 DEAD, MOSTLY_DEAD, DYING = 0.25, 0.5, 0.05
 DENSE = 0.05
 OFF_K, OFF_TARGET = 0.05, 0.2
+NOTHING = 0.5
 COLLAPSED = 1e-6
 DRIFT = 2.0
 SMOOTHED = 5
@@ -62,6 +63,8 @@ def l0_off_target(rows: Rows, expected: Expected) -> Alert | None:
     if begun is None or (not expected.k and (_early(rows, expected, 0.25) or _nearing(rows, target))):
         return None
     now = median(row["l0"] for row in rows[-5:])
+    if now < NOTHING:
+        return _nothing_fires(now, begun)
     if expected.k:
         seen = f"L0 is {now:.1f} where k is {target:g}"
         advice = "too few features have a positive value, or too many pass: look at the dead features and the bias"
@@ -84,22 +87,26 @@ def _nearing(rows: Rows, target: float) -> bool:
 
 
 def l0_out_of_range(rows: Rows, expected: Expected) -> Alert | None:
-    """Without a target: almost nothing fires, or a tenth of the dictionary does."""
+    """Without a target: almost nothing fires, or a tenth of the dictionary does and it does not get less."""
     rows, d_sae = having(rows, "l0"), expected.d_sae
     if expected.k or expected.l0_target or len(rows) < 10:
         return None
-    begun = since(rows, lambda row: row["l0"] < 0.5, at_least=5)
+    begun = since(rows, lambda row: row["l0"] < NOTHING, at_least=5)
     if begun is not None:
-        seen = f"Almost nothing fires: L0 is {rows[-1]['l0']:.2g}"
-        return alert("l0", "critical", seen, "lower the penalty (--sae.l1-coefficient)", since=begun)
+        return _nothing_fires(rows[-1]["l0"], begun)
     if not d_sae or _early(rows, expected, 0.25):
         return None
     begun = since(rows, lambda row: row["l0"] > max(100, 0.1 * d_sae), at_least=10)
-    if begun is None:
+    if begun is None or rows[-1]["l0"] < 0.9 * rows[-max(10, len(rows) // 5)]["l0"]:
         return None
     seen = f"The code is not sparse: L0 is {rows[-1]['l0']:,.0f} of {d_sae:,} features"
     advice = "raise the penalty (--sae.l1-coefficient) or name the L0 you want (--sae.l0-target)"
     return alert("l0", "warning", seen, advice, since=begun)
+
+
+def _nothing_fires(l0: float, begun: Row) -> Alert:
+    advice = "lower --schedule.lr; with a penalty, lower its weight (--sae.l1-coefficient)"
+    return alert("l0", "critical", f"Almost nothing fires: L0 is {l0:.2g}", advice, since=begun)
 
 
 def threshold_collapsed(rows: Rows, expected: Expected) -> Alert | None:

@@ -59,6 +59,14 @@ TROUBLES = {
     "a rising loss": ("loss", "warning", changed("loss", lambda x, far: x * (1 + far)), EXPECTED, "2.0 times"),
     "a diverging loss": ("loss", "critical", changed("loss", lambda x, far: x * (1 + 9 * far)), EXPECTED, "diverges"),
     "variance below zero": ("variance", "critical", changed("explained_variance", -0.4, last=6), EXPECTED, "-0.400"),
+    "variance far below zero, early": (
+        "variance", "critical", changed("explained_variance", -40.0, last=12, n=12), EXPECTED, "is -40:",
+    ),
+    "variance that fell": (
+        "stuck", "warning", changed("explained_variance", lambda x, far: max(0.05, x - 2 * far), last=60),
+        STEERED, "has fallen to 0.050",
+    ),
+    "nothing passes k": ("l0", "critical", changed("l0", 0.0), EXPECTED, "Almost nothing fires: L0 is 0"),
     "stuck variance": ("stuck", "warning", changed("explained_variance", 0.11, last=N), EXPECTED, "stuck at 0.110"),
     "a gradient spike": ("gradient", "warning", changed("grad_norm", 900.0, last=1), EXPECTED, "norm 900, 61 times"),
     "clipping that sets in": (
@@ -80,7 +88,7 @@ TROUBLES = {
     "a slow machine": (
         "slow", "warning", changed("seconds_update", 30.0), EXPECTED, "of its usual",
     ),
-    "harvesting": ("harvest", "note", changed("seconds_harvest", 9.0, last=N), EXPECTED, "Harvesting takes 87% of the time"),
+    "harvesting": ("harvest", "note", changed("seconds_harvest", 9.0, last=N), EXPECTED, "takes 87% of the time"),
     "fallbacks": ("fallbacks", "note", changed("fallbacks", 1.0), EXPECTED, "in 80% of the steps"),
 }  # fmt: skip
 
@@ -127,6 +135,14 @@ def test_a_loss_that_rises_because_the_code_gets_sparser_is_no_alarm():
 def test_a_controller_on_its_way_is_no_alarm():
     rows = changed("l0", lambda _, far: 900 * np.exp(-4 * far), last=N)
     assert alerts(rows[: N // 2], STEERED) == []
+
+
+def test_a_slow_start_is_no_alarm():
+    assert alerts(changed("explained_variance", -0.1, last=15, n=15), EXPECTED) == []
+
+
+def test_a_code_that_gets_sparser_is_no_alarm():
+    assert alerts(changed("l0", lambda _, far: 3000 - 2500 * far, last=N)[:150], FREE) == []
 
 
 def test_a_small_dictionary_may_have_dense_features():
