@@ -47,7 +47,7 @@ class BinaryTask:
     @property
     def test_words(self) -> Int[ndarray, " m"]:
         """Clusters of the held-out examples."""
-        return self.data.word[self.test]
+        return np.asarray(self.data.word[self.test])
 
 
 def tasks_of(data: ConceptActivations, *, seed: int = 0, least: int = 4) -> list[BinaryTask]:

@@ -34,7 +34,7 @@ class LogisticProbe:
 
     def correct(self, x: Float[ndarray, "n d"], y: Bool[ndarray, " n"]) -> Float[ndarray, " n"]:
         """1 where the prediction is right."""
-        return (self.predict(x) == y).astype(np.float64)
+        return np.asarray(self.predict(x) == y, dtype=np.float64)
 
 
 def fit_logistic(x: Float[ndarray, "n d"], y: Bool[ndarray, " n"]) -> LogisticProbe:
