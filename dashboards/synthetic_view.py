@@ -140,6 +140,6 @@ _STYLE = (
     "h1{font-size:18px;font-weight:600;margin:0 0 8px}p{max-width:80ch;margin:0 0 8px}"
     "table{border-collapse:collapse;margin:16px 0;font-variant-numeric:tabular-nums}"
     f"th{{color:{LIGHT.muted};font-weight:400;font-size:12px}}"
-    f"th,td{{text-align:right;padding:5px 12px;border-bottom:1px solid {LIGHT.line}}}"
+    f"th,td{{text-align:right;white-space:nowrap;padding:5px 10px;border-bottom:1px solid {LIGHT.line}}}"
     "th:first-child,td:first-child{text-align:left;padding-left:0}"
 )

@@ -78,7 +78,8 @@ def _parent(world: World, decoder: Tensor, cosine: Tensor, feature: int, latent:
     descendants = world.descendants(feature)
     contains = cosine[descendants] >= LEAST_COSINE
     able = (cosine[feature] >= LEAST_COSINE) & contains.any(0)
-    able[latent] &= latent < 0
+    if latent >= 0:
+        able[latent] = False
     candidates = able.nonzero()[:, 0]
     supply = decoder[candidates] @ world.directions[feature]
     return _Parent(feature, latent, descendants, candidates, supply, contains[:, candidates].float())

@@ -21,17 +21,17 @@ class SyntheticConfig(Config):
     """True features."""
     width: int = Field(128, ge=1)
     """Width of the activations; more features than that lie in superposition."""
-    l0: float = Field(8.0, gt=0)
+    l0: float = Field(12.0, gt=0)
     """True features that fire per token, on average."""
     zipf_exponent: float = Field(0.5, ge=0)
     """How fast firing falls with rank: the feature of rank r fires in proportion to r to the minus this."""
-    n_trees: int = Field(8, ge=0)
+    n_trees: int = Field(10, ge=0)
     """Trees of features; their roots are spread as `tree_ranks` says, all else are features on their own."""
     branching: int = Field(4, ge=1)
     """Children of each feature in a tree that is not at its lowest level."""
     depth: int = Field(3, ge=1)
     """Levels below the roots."""
-    child_share: float = Field(0.6, gt=0, le=1)
+    child_share: float = Field(0.9, gt=0, le=1)
     """Children that fire per firing of their parent, on average."""
     exclusive: bool = True
     """Whether at most one child of a parent fires at a time; else children fire independently, given their parent."""

@@ -78,10 +78,12 @@ def _print(study: SyntheticStudy) -> None:
         (_SHOWN[metric], " > ".join(facts["order"]), ", ".join(f"{n} of {facts['seeds']}" for n in facts["seeds_held"]))
         for metric, facts in study.orders().items()
     ]
-    print_grid("The published order (arXiv 2602.14687), and on how many seeds each step holds", ("", "", ""), held)
+    print_grid("Published order; seeds on which each step holds", ("", "", ""), held)
 
 
 def _spread(figures: Mapping[str, Any]) -> str:
     if figures["mean"] is None:
         return "–"
-    return f"{figures['mean']:.3f}" + (f" ±{figures['sd']:.3f}" if figures["sd"] is not None else "")
+    # Nine columns of it fit into a line of a pipe.
+    sd = "" if figures["sd"] is None else f"±{figures['sd']:.3f}".replace("±0", "±")
+    return f"{figures['mean']:.3f}{sd}"

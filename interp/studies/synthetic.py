@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from interp.errors import ConfigError
+from interp.errors import ArtifactError, ConfigError
 from interp.storage import make_folder, read_json, write_json
 from interp.studies.matryoshka_toy import set_threshold
 from interp.studies.synthetic_training import ARMS, Arm, SyntheticStudyConfig, make_arm
@@ -136,7 +136,8 @@ def run_one(config: SyntheticStudyConfig, arm: Arm, seed: int, folder: Path | No
     scores, _ = score_against_truth(sae, world, _scored_tokens(world, config.eval_tokens, generator))
     run = SyntheticRun(arm, seed, scores, l0_positive, float(sae.threshold), time.perf_counter() - begun)
     if folder is not None:
-        write_json(_path(folder, arm, seed), {"config": _settings(config), "run": asdict(run)})
+        kept = {"schema_version": SCHEMA_VERSION, "config": _settings(config), "run": asdict(run)}
+        write_json(_path(folder, arm, seed), kept)
     return run
 
 
@@ -151,6 +152,9 @@ def _path(folder: Path, arm: str, seed: int) -> Path:
 
 def _read(path: Path, config: SyntheticStudyConfig) -> SyntheticRun:
     kept = read_json(path)
+    version = kept.get("schema_version") if isinstance(kept, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(f"{path}: got version {version}; expected {SCHEMA_VERSION}; give another --out")
     for name, value in _settings(config).items():
         if kept["config"].get(name) != value:
             raise ConfigError(

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from interp.cli import main
-from interp.errors import ConfigError
+from interp.errors import ArtifactError, ConfigError
+from interp.storage import read_json, write_json
 from interp.studies.synthetic import METRICS, PUBLISHED, collect, run_one, run_synthetic
 from interp.studies.synthetic_training import ARMS, SyntheticStudyConfig, make_arm
 from saes.ground_truth import scored_features
@@ -15,7 +16,7 @@ from saes.synthetic_build import build_world
 from saes.synthetic_config import SyntheticConfig
 
 DATA = SyntheticConfig(
-    n_features=60, width=24, l0=4.0, n_trees=3, branching=3, depth=1, group_size=3, orthogonal_steps=5
+    n_features=60, width=24, l0=4.0, n_trees=3, branching=3, depth=1, child_share=0.6, group_size=3, orthogonal_steps=5
 )
 SMALL = SyntheticStudyConfig(
     data=DATA, d_sae=32, k=4, eval_l0=3.0, steps=60, seeds=2, batch_size=256, n_prefixes=3, eval_tokens=3000, workers=1
@@ -43,8 +44,10 @@ def test_every_arm_and_seed_is_scored_with_finite_numbers(study):
 
 
 def test_all_arms_that_can_are_scored_at_the_l0_asked_for(study):
+    # The threshold is set on 3,000 tokens and scored on as many others; L0 varies by about 2 from token to token.
+    five_standard_errors = 5 * 2 * (2 / 3000) ** 0.5
     for run in study.runs:
-        assert run.scores.l0 == pytest.approx(min(3.0, run.l0_positive), abs=0.15), run.arm
+        assert run.scores.l0 == pytest.approx(min(3.0, run.l0_positive), abs=five_standard_errors), run.arm
 
 
 def test_the_oracle_holds_the_truth_and_hedges_nothing(study):
@@ -117,6 +120,15 @@ def test_runs_of_other_settings_are_refused(tmp_path):
     for changed in ({"steps": 3}, {"data": DATA.model_copy(update={"noise": 0.5})}):
         with pytest.raises(ConfigError, match=r"steps: got 3|data\.noise: got 0\.5"):
             next(run_synthetic(tiny.model_copy(update=changed), tmp_path))
+
+
+def test_a_kept_run_of_another_version_is_refused(tmp_path):
+    tiny = SMALL.model_copy(update={"steps": 2, "seeds": 1, "eval_tokens": 200})
+    next(run_synthetic(tiny, tmp_path))
+    path = tmp_path / "matryoshka-0.json"
+    write_json(path, read_json(path) | {"schema_version": 99})
+    with pytest.raises(ArtifactError, match="got version 99"):
+        next(run_synthetic(tiny, tmp_path))
 
 
 def test_the_command_prints_one_json_object_and_writes_the_same_with_a_page(tmp_path, capsys):
