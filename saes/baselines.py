@@ -64,7 +64,8 @@ def fit_baseline(
         raise DataError(f"got {sample.shape[0]:,} tokens for {d_sae:,} centroids; give more tokens, or fewer features")
     if sample.shape[0] < 2 * sample.shape[1]:
         raise DataError(
-            f"got {sample.shape[0]:,} tokens of width {sample.shape[1]:,}; a baseline needs twice as many as columns"
+            f"got {sample.shape[0]:,} tokens of width {sample.shape[1]:,}; a baseline needs twice as many as columns; "
+            "give more tokens"
         )
     return _FITS[kind](_Task(sample.detach(), k, d_sae, seed, hooks))
 

@@ -15,7 +15,9 @@ _COMMANDS = {
     "train": ("interp.cli.train", "Train a sparse autoencoder on a model's activations."),
     "sweep": ("interp.cli.sweep", "Train many SAEs side by side from one stream of activations."),
     "plan": ("interp.cli.plan", "Say what a training run will take: time, memory, disk, operations."),
+    "baseline": ("interp.cli.baseline", "Fit PCA, ICA, k-means, random directions or neurons, to judge SAEs by."),
     "evaluate": ("interp.cli.evaluate", "Measure a trained SAE: EV, L0, dead features, CE with the SAE in place."),
+    "concepts": ("interp.cli.concepts", "Measure what SAEs hold of known concepts, beside oracle and random arms."),
     "features": ("interp.cli.features", "Find out everything about every feature, in one pass over text."),
     "watch": ("interp.cli.watch", "Show how a run goes while it trains, and say what goes wrong."),
     "report": ("interp.cli.report", "Write a run as one HTML file that opens offline."),
@@ -36,6 +38,7 @@ _GO_ON = {
     ("features",): _REPEATED,
     ("study", "null-arms"): _REPEATED,
     ("study", "feature-sample"): _REPEATED,
+    ("study", "name-hierarchy"): _REPEATED,
 }
 
 

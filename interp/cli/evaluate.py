@@ -56,7 +56,8 @@ SEED = click.IntRange(0, 2**31 - 1)
 def command(run_folder: Path, tokens: int, as_json: bool, **options: Any) -> None:
     """Measure a trained SAE on held-out text and write evaluation.json into the run folder.
 
-    Explained variance, L0, dead and dense features; cross-entropy with the activations replaced by zero, by their mean
+    Of a transcoder what it writes is measured, of a crosscoder each hook, replaced alone, and their mean. Explained
+    variance, L0, dead and dense features; cross-entropy with the activations replaced by zero, by their mean
     and by the SAE's reconstruction (not for encoders, which predict no next token); per prefix for Matryoshka.
     Intervals resample documents.
     """
@@ -68,17 +69,31 @@ def shown(result: Evaluation) -> dict[str, str]:
     """The figures of an evaluation as a person reads them, units and intervals included."""
     lines = {
         "text": f"{result.n_tokens:,} tokens of {result.n_documents:,} documents",
+        **_wiring(result),
         "explained variance": f"{result.explained_variance:.4f}{_interval(result.explained_variance_interval)}",
         "L0": f"{result.l0:.2f} features per token",
         "dead, dense features": f"{result.dead_share:.2%}, {result.dense_share:.2%}",
         **_losses(result.ce),
         **_overlap(result.data.get("overlap_with_training")),
     }
+    for hook in result.hooks:
+        cost = "" if hook.ce is None else f"   ΔCE {hook.ce.delta:+.4f}{_interval(hook.ce.delta_interval)}"
+        lines[hook.hook] = f"EV {hook.explained_variance:.4f}{_interval(hook.explained_variance_interval)}{cost}"
     for prefix in result.prefixes:
         cost = "" if prefix.ce_delta is None else f"   ΔCE {prefix.ce_delta:+.4f}"
         numbers = f"EV {prefix.explained_variance:.4f}   L0 {prefix.l0:.2f}{cost}"
         lines[f"first {prefix.width:,} features"] = numbers
     return lines
+
+
+def _wiring(result: Evaluation) -> dict[str, str]:
+    """What was measured, and how several hooks become one figure."""
+    kind = {} if result.architecture is None else {"dictionary": result.architecture}
+    if len(result.hooks_out) > 1:
+        return {**kind, "hooks": f"{len(result.hooks_out)}; the figures of all are their means, one replaced at a time"}
+    if result.hooks_in != result.hooks_out:
+        return {**kind, "hooks": f"{', '.join(result.hooks_in)} -> {result.hook}"}
+    return kind
 
 
 def _overlap(found: Mapping[str, Any] | None) -> dict[str, str]:
