@@ -7,6 +7,7 @@ from importlib.resources import files
 STYLES = ("base.css", "layout.css", "table.css", "feature.css", "overview.css", "explore.css")
 ENTRY = "app.js"
 WATCH_STYLES, WATCH_ENTRY = ("base.css", "watch.css"), "watch.js"
+SWEEP_STYLES, SWEEP_ENTRY = ("base.css", "layout.css", "overview.css", "sweep.css"), "sweep.js"
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([\w-]+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 

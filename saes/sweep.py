@@ -42,7 +42,7 @@ def sweep(config: SweepConfig, *, resume: bool = False) -> SweepFolder:
         folder.check_free()
     origin = open_origin(config.base, config.hooks)
     shared = SharedBatches(shuffled(config.base, origin))
-    memory = check_memory(config, origin)
+    memory = check_memory(config, origin.source.widths)
     if goes_on:
         record = folder.record().model_copy(update={"memory_bytes": memory})
         fits = _go_on(config, folder, record, origin, shared)
@@ -60,6 +60,7 @@ class SharedBatches:
 
     def __init__(self, batches: ShuffledActivations) -> None:
         self.batches = batches
+        self.begun = time.perf_counter()
         self.seconds = 0.0
         """Time in harvesting and shuffling so far."""
         self._batch: ActivationBatch | None = None
@@ -199,7 +200,7 @@ class _Tally:
     """Where the time of a sweep goes, on top of what its record told when it was taken up."""
 
     def __init__(self, record: SweepRecord, shared: SharedBatches) -> None:
-        self._begun, self._before, self._shared = time.perf_counter(), record, shared
+        self._before, self._shared = record, shared
         self._retired: dict[str, _Lane] = {}
 
     def retire(self, name: str, lane: _Lane) -> None:
@@ -214,13 +215,13 @@ class _Tally:
         return record.model_copy(
             update={
                 "seconds_harvest": self._before.seconds_harvest + self._shared.seconds,
-                "seconds": self._before.seconds + time.perf_counter() - self._begun,
+                "seconds": self._before.seconds + time.perf_counter() - self._shared.begun,
             }
         )
 
     def note(self, lanes: Mapping[str, _Lane], batch_size: int) -> str:
         """A line for whoever watches."""
-        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        seconds = max(time.perf_counter() - self._shared.begun, 1e-9)
         n_steps = max((lane.n_steps for lane in lanes.values()), default=0)
         failed = f"  {len(self._retired)} failed" if self._retired else ""
         speed = f"{n_steps * batch_size / seconds:,.0f} tokens/s"

@@ -70,7 +70,7 @@ class SweepRecord(Config):
     seconds_harvest: float = 0.0
     """Time in harvesting and shuffling, once for all members."""
     seconds: float = 0.0
-    """Time from the first step to the last, checkpoints and logging included."""
+    """Time from the first harvest to the last step, initial weights, checkpoints and logging included."""
 
     @classmethod
     def begin(cls, members: tuple[Member, ...], **facts: Any) -> "SweepRecord":

@@ -1,43 +1,104 @@
-"""Whether a sweep fits into memory, before it starts."""
+"""What a sweep will take before it starts: memory, and time by count."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from interp.activations.store import StoredActivations
 from interp.errors import ConfigError
 from interp.models import resolve_device
-from saes.origin import Origin
 from saes.planning.counts import Counts
 from saes.planning.machine import available_bytes, peak_bytes
+from saes.planning.rates import STORED_CPU, STORED_CUDA
+from saes.planning.run_plan import counted_seconds, forward_flops, open_source
 from saes.sweep_config import SweepConfig
 
 ACT_BYTES = 4
 
 
-def check_memory(config: SweepConfig, origin: Origin) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """What a sweep will take. Times are counted operations at typical rates: they may be wrong by several times.
+
+    Units: bytes; seconds, of one harvest and of all members' steps, and of every member alone.
+    """
+
+    memory_bytes: Mapping[str, int]
+    memory_available_bytes: int
+    harvest_seconds: float
+    steps_seconds: float
+    alone_seconds: float
+
+    @property
+    def fits_memory(self) -> bool:
+        return sum(self.memory_bytes.values()) <= self.memory_available_bytes
+
+
+def plan_sweep(config: SweepConfig) -> SweepPlan:
+    """Count what the sweep will take on this machine.
+
+    Raises: any InterpError that the sweep would raise of its inputs.
+    """
+    device = resolve_device(config.base.device)
+    source, store = open_source(config.base), config.base.activations
+    if isinstance(source, StoredActivations) and store is not None:
+        widths, flops = dict(StoredActivations(store, hooks=config.hooks).widths), 0.0
+    else:
+        assert isinstance(source, tuple)
+        model, _ = source
+        widths = {hook: model.hook(hook).width for hook in config.hooks}
+        flops = max(forward_flops(model, hook, config.base.data.context_size) for hook in config.hooks)
+    rates = STORED_CUDA if device.type == "cuda" else STORED_CPU
+    counted = [counted_seconds(one, rates) for one in _counts(config, widths, flops)]
+    harvest, steps = counted[0]["harvest"], sum(one["steps"] for one in counted)
+    return SweepPlan(
+        memory_parts(config, widths, device),
+        available_bytes(device),
+        harvest,
+        steps,
+        harvest * len(counted) + steps,
+    )
+
+
+def memory_parts(config: SweepConfig, widths: Mapping[str, int], device: torch.device) -> dict[str, int]:
     """What the sweep needs, part by part: weights, gradients and Adam's moments of all members at once, one buffer.
 
     Units: bytes; an estimate by count, of the device on CUDA.
-    Raises: ConfigError if that is more than there is.
     """
-    device = resolve_device(config.base.device)
-    widths = origin.source.widths
-    counts = [
-        Counts(one.config, sum(widths[hook] for hook in one.config.hooks_in), 0.0, 0, ACT_BYTES)
-        for one in config.members()
-    ]
+    counts = _counts(config, widths)
     harvested = Counts(config.base, sum(widths[hook] for hook in config.hooks), 0.0, 0, ACT_BYTES)
     # Harvesting, a member's step and a member's checkpoint, which is serialised twice, take turns.
     turns = [harvested.harvest_workspace_bytes]
     turns += [max(one.step_workspace_bytes, 2 * one.checkpoint_bytes) for one in counts]
-    parts = {
+    return {
         "model and process": 0 if device.type == "cuda" else peak_bytes(device),
         "SAEs, gradients, optimisers": sum(one.trained_bytes for one in counts),
         "shuffle buffer": harvested.block_bytes,
         "work": max(turns),
     }
+
+
+def check_memory(config: SweepConfig, widths: Mapping[str, int]) -> dict[str, int]:
+    """The parts of what the sweep needs.
+
+    Raises: ConfigError if that is more than there is.
+    """
+    device = resolve_device(config.base.device)
+    parts = memory_parts(config, widths, device)
     needed, available = sum(parts.values()), available_bytes(device)
     if needed > available:
         largest = max(parts, key=lambda part: parts[part])
         raise ConfigError(
-            f"{len(counts)} members need {needed / 1e9:,.2f} GB together, most of it for {largest} "
+            f"{len(config.members())} members need {needed / 1e9:,.2f} GB together, most of it for {largest} "
             f"({parts[largest] / 1e9:,.2f} GB); this machine has {available / 1e9:,.2f} GB; give fewer members or "
             "features (sae.d_sae), or a smaller shuffle.block_tokens"
         )
     return parts
+
+
+def _counts(config: SweepConfig, widths: Mapping[str, int], flops: float = 0.0) -> list[Counts]:
+    return [
+        Counts(member.config, sum(widths[hook] for hook in member.config.hooks_in), flops, 0, ACT_BYTES)
+        for member in config.members()
+    ]

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from interp.datasets import open_stream
 from interp.errors import ArtifactError, InterpError
 from interp.models import Model, load_model
@@ -67,6 +69,20 @@ class SweepResults:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> "SweepResults":
+        """Raises: ArtifactError naming the first entry that is missing or of the wrong type."""
+        if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
+            raise ArtifactError(f"not results of version {SCHEMA_VERSION}; measure with `interp sweep --report`")
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ArtifactError(
+                f"sweep_results.json: {where}: {first['msg'].lower()}; measure with `interp sweep --report`"
+            ) from None
 
 
 def measure_sweep(folder: SweepFolder, *, n_tokens: int, seed: int = 0) -> SweepResults:

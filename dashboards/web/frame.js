@@ -25,7 +25,7 @@ function keyFigure({ label, value, kind, unit }) {
   return h("span", { class: "key" }, h("span", { class: "muted" }, label), " ", h("b", {}, text, value === null ? "" : short));
 }
 
-function themeButton(theme) {
+export function themeButton(theme) {
   const other = () => (theme.name === "dark" ? "Light" : "Dark");
   const button = h("button", { class: "quiet icon theme", title: "light or dark (t)", onclick: () => theme.toggle() }, other());
   theme.onChange(() => (button.textContent = other()));

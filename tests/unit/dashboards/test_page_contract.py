@@ -201,9 +201,16 @@ def test_metrics_skip_only_the_line_being_written(tmp_path):
         read_metrics(path)
 
 
+PAGES = {
+    bundle.ENTRY: bundle.STYLES,
+    bundle.WATCH_ENTRY: bundle.WATCH_STYLES,
+    bundle.SWEEP_ENTRY: bundle.SWEEP_STYLES,
+}
+
+
 def test_the_bundle_is_one_script_that_cannot_end_its_element():
-    script = bundle.script() + bundle.script(bundle.WATCH_ENTRY)
-    assert "</script" not in (script + bundle.styles() + bundle.styles(bundle.WATCH_STYLES)).lower()
+    script = "".join(bundle.script(entry) for entry in PAGES)
+    assert "</script" not in (script + "".join(bundle.styles(names) for names in PAGES.values())).lower()
     assert "<!--" not in script
     assert not [line for line in script.splitlines() if line.startswith(("import ", "export "))]
 
@@ -211,9 +218,9 @@ def test_the_bundle_is_one_script_that_cannot_end_its_element():
 def test_modules_of_the_page_stay_small():
     folder = bundle.files("dashboards").joinpath("web")
     modules = [path for path in folder.iterdir() if path.name.endswith((".js", ".css"))]
-    scripts = bundle.script() + bundle.script(bundle.WATCH_ENTRY)
+    scripts = "".join(bundle.script(entry) for entry in PAGES)
     assert all(f"module_{path.name[:-3]} " in scripts for path in modules if path.name.endswith(".js"))
-    styles = {*bundle.STYLES, *bundle.WATCH_STYLES}
+    styles = {name for names in PAGES.values() for name in names}
     assert {path.name for path in modules if path.name.endswith(".css")} == styles
     assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in modules) < 400
 
