@@ -48,12 +48,12 @@ class Chart:
 
 def charts(keys: Collection[str], expected: Expected) -> list[dict[str, Any]]:
     """The charts of a run that writes these metrics, in the order of a reader's questions."""
-    found = []
+    found, unused = [], () if expected.has_threshold else ("threshold",)
     for chart in [_loss(keys), *_fixed(keys, expected)]:
-        lines = tuple(line for line in chart.lines if line.key in keys)
+        lines = tuple(line for line in chart.lines if line.key in keys and line.key not in unused)
         if lines:
             found.append(asdict(chart) | {"lines": [asdict(line) for line in lines]})
-    shown = {line["key"] for chart in found for line in chart["lines"]} | {*_HIDDEN, *STATIC}
+    shown = {line["key"] for chart in found for line in chart["lines"]} | {*_HIDDEN, *STATIC, *unused}
     others = [key for key in keys if key not in shown][:MOST_OTHERS]
     return [*found, *(asdict(Chart(key, _title(key), (Line(key, "", "accent"),))) for key in others)]
 

@@ -5,29 +5,35 @@ import { count, duration, metric } from "./watch_words.js";
 
 const COLUMNS = [
   ["loss", "loss"],
-  ["explained_variance", "EV"],
-  ["l0", "L0"],
+  ["explained_variance", "EV", "first"],
+  ["l0", "L0", "first"],
   ["dead", "dead"],
   ["pace", "tokens/s"],
 ];
 const SPARK = { width: 96, height: 22 };
 
 export function sweepTable(runs) {
-  const heads = ["run", "", "EV so far", ...COLUMNS.map(([, label]) => label), "what to look at"];
-  const head = h("tr", {}, heads.map((label, place) => h("th", { class: place > 2 && place < 8 ? "figure" : null }, label)));
-  return h("div", { class: "wide" }, h("table", { class: "runs" }, h("thead", {}, head), h("tbody", {}, runs.map(line))));
+  const range = extent(runs.flatMap((run) => run.spark));
+  const heads = ["run", "", "EV so far", ...COLUMNS.map(([, label]) => label), "trouble"];
+  const kinds = [null, null, "wider", ...COLUMNS.map((_, place) => kind(place)), null];
+  const head = h("tr", {}, heads.map((label, place) => h("th", { class: kinds[place] }, label)));
+  return h("div", { class: "wide" }, h("table", { class: "runs" }, h("thead", {}, head), h("tbody", {}, runs.map((run) => line(run, range)))));
 }
 
-function line(run) {
+function line(run, range) {
   return h(
     "tr",
     {},
     h("td", {}, h("a", { href: run.href }, run.name)),
     h("td", { class: "muted nobreak" }, progress(run)),
-    h("td", {}, spark(run.spark)),
-    COLUMNS.map(([key]) => h("td", { class: "figure" }, metric(key, run.last[key]))),
+    h("td", { class: "wider" }, spark(run.spark, range)),
+    COLUMNS.map(([key], place) => h("td", { class: kind(place) }, metric(key, run.last[key]))),
     h("td", { class: "trouble" }, trouble(run)),
   );
+}
+
+function kind(place) {
+  return COLUMNS[place][2] ? "figure" : "figure wider";
 }
 
 function progress(run) {
@@ -37,19 +43,22 @@ function progress(run) {
 }
 
 function trouble(run) {
-  if (!run.n_alerts) return h("span", { class: "muted" }, run.early ? "too early to tell" : "nothing");
+  if (!run.n_alerts) return h("span", { class: "muted" }, run.early ? "early" : "none");
   const [first] = run.alerts;
-  const more = run.n_alerts > 1 ? h("span", { class: "muted" }, ` and ${run.n_alerts - 1} more`) : null;
-  return [h("span", { class: `alert ${first.level}` }, h("span", { class: "level" }, first.level)), ` ${first.seen}`, more];
+  const more = run.n_alerts > 1 ? h("span", { class: "muted told" }, ` and ${run.n_alerts - 1} more`) : null;
+  return [h("span", { class: `alert ${first.level}` }, h("span", { class: "level" }, first.level)), h("span", { class: "told" }, ` ${first.seen}`), more];
 }
 
-function spark(values) {
+// The same scale for all, so that lines compare; what is worse than the mean alone lies at the bottom.
+function extent(values) {
   const known = values.filter((value) => value !== null);
-  if (known.length < 2) return null;
-  const low = Math.min(...known);
-  const range = Math.max(...known) - low || 1;
+  return [Math.max(0, Math.min(...known)), Math.max(0.01, ...known)];
+}
+
+function spark(values, [low, high]) {
+  if (values.length < 2) return null;
   const x = (place) => (place * SPARK.width) / (values.length - 1);
-  const y = (value) => SPARK.height - 2 - ((value - low) / range) * (SPARK.height - 4);
+  const y = (value) => SPARK.height - 2 - ((Math.max(low, value) - low) / (high - low || 1)) * (SPARK.height - 4);
   const points = values.map((value, place) => (value === null ? null : `${x(place).toFixed(1)},${y(value).toFixed(1)}`));
   const drawn = svg("polyline", { points: points.filter(Boolean).join(" "), class: "curve", style: { stroke: "var(--accent)" } });
   return svg("svg", { ...SPARK, class: "spark", "aria-hidden": "true" }, drawn);

@@ -48,18 +48,18 @@ def _trailing(bad: Sequence[bool] | np.ndarray) -> int:
 
 
 def negative_variance(rows: Rows, expected: Expected) -> Alert | None:
-    """Explained variance below zero after ten rows and a tenth of the run; far below, at once."""
+    """Explained variance below zero and not rising, after ten rows and a tenth of the run; far below, at once."""
     rows = having(rows, "explained_variance")
     begun = since(rows, lambda row: row["explained_variance"] < 0, at_least=5)
     if begun is None or len(rows) < 10:
         return None
+    now, before = rows[-1]["explained_variance"], rows[-5]["explained_variance"]
     progress = expected.progress(rows[-1]["step"])
-    if rows[-1]["explained_variance"] > -1 and progress is not None and progress < 0.1:
+    if now > before + LITTLE_GAIN or (now > -1 and progress is not None and progress < 0.1):
         return None
-    seen = f"Explained variance is {_written(rows[-1]['explained_variance'])}: the mean alone would reconstruct better"
-    advice = (
-        "lower --schedule.lr; with an L1 or L0 penalty, lower its weight; check the hook's activations for outliers"
-    )
+    seen = f"Explained variance is {_written(now)}: the mean alone would reconstruct better"
+    penalty = "" if expected.k else "lower the penalty (--sae.l1-coefficient) if there is one; "
+    advice = f"{penalty}lower --schedule.lr; check the hook's activations for outliers"
     return alert("variance", "critical", seen, advice, since=begun)
 
 

@@ -139,6 +139,7 @@ def test_a_controller_on_its_way_is_no_alarm():
 
 def test_a_slow_start_is_no_alarm():
     assert alerts(changed("explained_variance", -0.1, last=15, n=15), EXPECTED) == []
+    assert alerts(changed("explained_variance", lambda _, far: 5 * far - 6, last=40, n=40), EXPECTED) == []
 
 
 def test_a_code_that_gets_sparser_is_no_alarm():
