@@ -56,21 +56,24 @@ class SAEConfig(Config):
     """Rate of the running mean of the smallest positive activation, which is the threshold at inference."""
     encoder_dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the encoder's matrix product; weights and gradients stay float32."""
-    l1_coefficient: float = Field(default=0.1, ge=0)
+    l1_coefficient: float | None = Field(default=None, ge=0)
     """standard, gated, jumprelu: weight of the penalty (where it starts, under l0_control). The penalty counts each
-    activation times its decoder row's norm; of a jumprelu each active feature as one, or its tanh."""
+    activation times its decoder row's norm; of a jumprelu each active feature as one, or its tanh. Unset: a start from
+    below that fits rescaled activations."""
     penalty_warmup_share: float = Field(default=0.05, ge=0, le=1)
     """Share of the run's tokens over which the penalty's weight rises from zero."""
     l0_control: bool = True
     """standard, gated, jumprelu: adjust the penalty's weight step by step until k (or l0_target) features are active."""
     l0_target: float | None = Field(default=None, gt=0)
     """Active features per token that l0_control steers to; unset: k."""
-    l0_rate: float = Field(default=2e-3, gt=0, le=1)
-    """Largest relative change of the penalty's weight per step under l0_control."""
+    l0_rate: float | None = Field(default=None, gt=0, le=1)
+    """Largest relative change of the penalty's weight per step under l0_control; unset: such that it can change by
+    exp(5) over the run, and at least 0.001."""
     bandwidth: float = Field(default=0.05, gt=0)
     """jumprelu: width of the window about a threshold within which it gets a gradient (in scaled activations)."""
     threshold_start: float | None = Field(default=None, gt=0)
-    """jumprelu: every threshold at the start; unset: so that the wanted number of features is active from the start."""
+    """jumprelu: every threshold at the start (in scaled activations); unset: a fifth of the size that active features
+    have if the wanted number of them makes up an activation."""
     l0_penalty: Literal["step", "tanh"] = "step"
     """jumprelu: count active features, or sum tanh(l0_tanh_scale · activation)."""
     l0_tanh_scale: float = Field(default=4.0, gt=0)

@@ -16,9 +16,8 @@ from saes.ops.encode import Preactivations
 from saes.ops.select import Selection, select_above
 from saes.penalised import PenalisedSAE
 
-START_TOKENS = 2048
-START_FEATURES = 4096
-"""Tokens on which thresholds are set at the start, and features at a time."""
+START_SHARE = 0.2
+"""Thresholds at the start, as a share of the size that active features have on average."""
 
 
 @final
@@ -64,17 +63,16 @@ class JumpReLUSAE(PenalisedSAE):
         self.threshold.clamp_(min=0)
         super().after_update(report, optimiser)
 
+    def first_weight(self) -> float:
+        """A step costs what a feature of a fifth of the usual size explains."""
+        return 0.05 * self.feature_size**2
+
     @torch.no_grad()
     def start(self, centred: Float[Tensor, "s d"]) -> None:
-        """Thresholds at the start: as configured, or such that the wanted number of features fires on the sample."""
-        if self.config.threshold_start is not None:
-            self.threshold.fill_(self.config.threshold_start)
-            return
-        w, sample = self.weights(), centred[:START_TOKENS]
-        rank = min(max(1, round(self.config.wanted_l0 / self.d_sae * sample.shape[0])), sample.shape[0])
-        for rows in torch.arange(self.d_sae, device=sample.device).split(START_FEATURES):
-            pre = sample @ w.encoder[rows].t() + w.bias[rows]
-            self.threshold[rows] = pre.topk(rank, dim=0).values[-1].clamp(min=0)
+        """Thresholds at the start."""
+        del centred
+        given = self.config.threshold_start
+        self.threshold.fill_(START_SHARE * self.feature_size if given is None else given)
 
     def restart(self, features: Int[Tensor, " m"]) -> None:
         """As all SAEs do, and the mean threshold of the others."""

@@ -7,7 +7,7 @@ import torch
 
 from saes.base import SAE
 
-THRESHOLD_LR_SCALE = 1.0
+THRESHOLD_LR_SCALE = 10.0
 """Learning rate of a JumpReLU's thresholds over that of everything else."""
 
 
@@ -20,7 +20,11 @@ def make_optimiser(sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam") 
     if kind == "muon":
         matrices = [parameter for parameter in trainable if parameter.ndim == 2]
         return MuonWithAdam(matrices, [parameter for parameter in trainable if parameter.ndim != 2], lr=lr)
-    return torch.optim.Adam(trainable, lr=lr, betas=(0.9, 0.999), fused=True)
+    fast = [p for p in trainable if p is sae.threshold]
+    groups: list[dict[str, Any]] = [{"params": [p for p in trainable if p is not sae.threshold]}]
+    if fast:
+        groups.append({"params": fast, "lr_scale": THRESHOLD_LR_SCALE})
+    return torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.999), fused=True)
 
 
 class MuonWithAdam(torch.optim.Optimizer):

@@ -14,6 +14,14 @@ from saes.config import SAEConfig
 
 PROPORTION = 0.5
 """Power with which the weight answers at once to L0 over its target, before the slow part has caught up."""
+QUICKNESS = 5.0
+"""Largest change of log weight over a whole run, unless l0_rate is given: a short run has to find its weight sooner."""
+SLOWEST = 1e-3
+"""Largest change of log weight per step, however long the run."""
+STEEPNESS = 5.0
+"""The weight changes at full rate where L0 is off by a factor of exp(1 / STEEPNESS) or more."""
+WIDEST = 4.0
+"""Largest gap that is told apart."""
 SMOOTHING = 0.1
 """Rate of the running mean of log L0 that the controller looks at."""
 
@@ -30,12 +38,22 @@ class PenalisedSAE(SAE, ABC):
 
     def __init__(self, config: SAEConfig, d_in: int, **where: Any) -> None:
         super().__init__(config, d_in, **where)
-        self.register_buffer("l1", self.W_enc.new_full((), config.l1_coefficient, requires_grad=False))
+        first = self.first_weight() if config.l1_coefficient is None else config.l1_coefficient
+        self.register_buffer("l1", self.W_enc.new_full((), first, requires_grad=False))
         self.register_buffer("gap", self.W_enc.new_zeros((), requires_grad=False))
 
     @property
+    def feature_size(self) -> float:
+        """What an active feature adds if the wanted number of orthogonal ones, all alike, make up a scaled output."""
+        return math.sqrt(self.d_out / self.config.wanted_l0)
+
+    def first_weight(self) -> float:
+        """Where the controller starts: a third of what the penalty of features of that size settles near."""
+        return 0.25 * self.feature_size
+
+    @property
     def controlled(self) -> bool:
-        return self.config.l0_control or self.config.l0_target is not None
+        return self.config.l0_control
 
     def penalty_weight(self, n_tokens: int) -> Float[Tensor, ""]:
         weight = self.l1 * torch.exp(PROPORTION * self.gap) if self.controlled else self.l1
@@ -51,7 +69,13 @@ class PenalisedSAE(SAE, ABC):
         super().advance(report)
         if self.controlled:
             ratio = float(report.terms["l0"]) / self.config.wanted_l0
-            gap = max(-1.0, min(1.0, math.log(max(ratio, 1e-9))))
+            gap = max(-WIDEST, min(WIDEST, math.log(max(ratio, 1e-9))))
             self.gap.lerp_(self.gap.new_tensor(gap), SMOOTHING)
             if self._warmth(report.n_tokens) >= 1.0:
-                self.l1.mul_(torch.exp(self.config.l0_rate * self.gap))
+                self.l1.mul_(torch.exp(self._rate(report.n_tokens) * (STEEPNESS * self.gap).clamp(-1, 1)))
+
+    def _rate(self, n_tokens: int) -> float:
+        if self.config.l0_rate is not None:
+            return self.config.l0_rate
+        n_steps = (self.token_budget or 0) / n_tokens
+        return max(SLOWEST, QUICKNESS / n_steps) if n_steps else SLOWEST
