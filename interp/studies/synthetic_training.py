@@ -3,7 +3,7 @@
 Axes: t true features, f latents, d width of the activations.
 """
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -43,20 +43,16 @@ class SyntheticStudyConfig(Config):
     """Active latents per token while training; what the L1 weight is steered to."""
     eval_l0: float = Field(7.5, gt=0)
     """Active latents per token when scored, the same for all arms; a threshold can only take latents away."""
-    steps: int = Field(1500, ge=1)
+    steps: int = Field(5000, ge=1)
     """Steps of each run."""
     seeds: int = Field(10, ge=1)
     """Runs per arm; each draws its own features, tokens and initial weights."""
-    batch_size: int = Field(384, ge=1)
+    batch_size: int = Field(256, ge=1)
     """Tokens per step."""
     lr: float = Field(3e-3, gt=0)
     """Adam's learning rate."""
     n_prefixes: int = Field(5, ge=1)
     """Nested prefixes of the Matryoshka SAE, each twice as wide as the one before."""
-    l1_coefficient: float = Field(0.5, gt=0)
-    """L1 weight at the start."""
-    l0_rate: float = Field(0.01, gt=0, le=1)
-    """Largest relative change of the L1 weight per step."""
     eval_tokens: int = Field(20_000, ge=100)
     """Tokens scored on; the threshold is set on others."""
     workers: int = Field(2, ge=1)
@@ -96,8 +92,7 @@ def _budget(config: SyntheticStudyConfig) -> int:
 
 def _sae_config(config: SyntheticStudyConfig, arm: Arm) -> SAEConfig:
     if arm == "l1":
-        steered: dict[str, Any] = {"l0_target": config.k, "l1_coefficient": config.l1_coefficient}
-        return SAEConfig(architecture="standard", d_sae=config.d_sae, l0_rate=config.l0_rate, **steered)
+        return SAEConfig(architecture="standard", d_sae=config.d_sae, k=config.k)
     if arm == "matryoshka":
         return SAEConfig(architecture=arm, d_sae=config.d_sae, k=config.k, n_prefixes=config.n_prefixes)
     return SAEConfig(architecture="batch_topk", d_sae=config.d_sae, k=config.k)
