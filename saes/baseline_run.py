@@ -59,7 +59,7 @@ def _written(baseline: Baseline, config: TrainConfig, origin: Origin, *, n_token
     used = {"sae": baseline.sae.config, "tokens": n_tokens, "batch_size": min(config.batch_size, n_tokens)}
     manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.recorded_data())
     facts = {
-        "architecture": baseline.kind,
+        "baseline": baseline.kind,
         "model": manifest.model,
         "data": manifest.data,
         "seed": config.seed,

@@ -83,6 +83,8 @@ def evaluate_parts(
             first = 0 if what == "mean activation" else n_tokens
             progress.show(first + min(n_tokens, round(n_tokens * done / max(total, 1))), what)
 
-        return evaluate(
+        result = evaluate(
             parts.model, parts.sae, stream, n_tokens=n_tokens, seed=seed, facts=parts.facts, on_progress=on_progress
         )
+    # A run that holds no trained SAE of a config's architecture says what it holds.
+    return replace(result, architecture=parts.run.manifest().results.get("architecture", result.architecture))

@@ -88,7 +88,7 @@ class Evaluation:
     zero, mean, sae, delta and kl are what one hook costs on average.
 
     ce is None where it is not measured: an encoder predicts no next token. `hook` is the first that is written;
-    architecture is what the SAE's own folder calls it.
+    architecture is what the SAE's run or folder calls it.
     """
 
     n_tokens: int

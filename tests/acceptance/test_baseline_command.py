@@ -7,6 +7,7 @@ import pytest
 import saes
 from interp.cli import main
 from interp.runs import RunFolder
+from interp.storage import read_json
 from saes.train_config import TrainConfig
 from tests.families import tiny_model
 from tests.texts import tiny_texts, write_jsonl
@@ -36,10 +37,10 @@ def test_a_baseline_is_looked_at_as_a_trained_sae_is(kind, inputs, tmp_path, cap
     assert (told["baseline"], told["tokens"]) == (kind, 700)
     run = RunFolder.open(out)
     assert run.config(TrainConfig).tokens == 700
-    sae, facts = saes.load(run.sae)
-    assert (sae.d_sae, facts.architecture) == (told["d_sae"], kind)
+    assert saes.load_sae(run.sae).d_sae == told["d_sae"]
+    assert read_json(run.sae / "interp.json")["baseline"] == kind
     assert main(["evaluate", str(out), "--tokens", "500"]) == 0
-    assert kind in capsys.readouterr().out
+    assert told["architecture"] in capsys.readouterr().out
     values = json.loads(run.evaluation_path.read_text())
     assert values["l0"] == pytest.approx(1.0 if kind == "kmeans" else 3.0, abs=1e-9)
     assert main(["features", str(out), "--tokens", "500"]) == 0
