@@ -6,7 +6,7 @@ that trains draws from a generator that members share, so that no member can tel
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +25,12 @@ from saes.sweep_memory import check_memory
 from saes.training import Fit, begin_fit, finish_fit, shuffled
 
 
-def sweep(config: SweepConfig, *, resume: bool = False) -> SweepFolder:
+def sweep(
+    config: SweepConfig, *, resume: bool = False, on_start: Callable[[SweepRecord], None] | None = None
+) -> SweepFolder:
     """Train all members into config.out; `resume` goes on from the last step that all have a checkpoint of.
+
+    `on_start` is told what is about to be trained, once everything has been checked.
 
     A member whose loss or gradients are not finite is set aside with its message, and the others go on.
 
@@ -48,6 +52,8 @@ def sweep(config: SweepConfig, *, resume: bool = False) -> SweepFolder:
         fits = _go_on(config, folder, record, origin, shared)
     else:
         record, fits = _begin(config, folder, origin, shared, memory)
+    if on_start is not None:
+        on_start(record)
     with ExitStack() as opened:
         lanes = {name: _lane(config, fit, shared, opened) for name, fit in fits.items()}
         record = _train(config, folder, record, shared, lanes)

@@ -221,7 +221,7 @@ def _curve(run: RunFolder) -> tuple[tuple[float, float], ...]:
     if not run.metrics_path.exists():
         return ()
     rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines() if line.endswith("}")]
-    points = [(row["n_tokens"], row["explained_variance"]) for row in rows if "explained_variance" in row]
+    points = [(float(row["n_tokens"]), float(row["explained_variance"])) for row in rows if "explained_variance" in row]
     every = -(-len(points) // CURVE_POINTS) or 1
     # Counted from the end: the last point is always in.
     return tuple(points[::-1][::every][::-1])

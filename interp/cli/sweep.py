@@ -66,8 +66,7 @@ def command(
         if dry_run:
             _print_plan(config, plan_sweep(config), as_json=as_json)
             return
-        _say_size(config)
-        folder = sweep(config, resume=resume)
+        folder = sweep(config, resume=resume, on_start=_say_size)
     results = measure_sweep(folder, n_tokens=eval_tokens)
     page = write_sweep_report(folder.path)
     _print_results(folder, results, page, as_json=as_json)
@@ -86,9 +85,10 @@ def _config(path: Path | None, overrides: dict[str, Any]) -> SweepConfig:
     return SweepConfig.load(path, {**{f"base.{key}": value for key, value in overrides.items()}, **out})
 
 
-def _say_size(config: SweepConfig) -> None:
-    names = ", ".join(member.name for member in config.members())
-    print(f"sweep: {len(config.members())} members: {names}", file=sys.stderr)
+def _say_size(record: SweepRecord) -> None:
+    parts = ", ".join(f"{name} {size(n_bytes)}" for name, n_bytes in record.memory_bytes.items())
+    needed = size(sum(record.memory_bytes.values()))
+    print(f"sweep: {len(record.members)} members need about {needed} of memory ({parts})", file=sys.stderr)
 
 
 def _print_plan(config: SweepConfig, plan: SweepPlan, *, as_json: bool) -> None:
