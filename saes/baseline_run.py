@@ -27,8 +27,6 @@ def run_baseline(kind: Kind, config: TrainConfig, *, n_tokens: int) -> RunFolder
     """
     run = RunFolder(config.out)
     run.check_free()
-    if kind == "kmeans":
-        raise ConfigError("kmeans: cannot be written as a run yet; fit it in Python with saes.baselines.fit_baseline")
     if len(config.all_hooks) > 1:
         raise ConfigError(
             f"got hooks {', '.join(config.all_hooks)}; a baseline has one; leave hook_out, more_hooks out"

@@ -8,6 +8,7 @@ import saes
 from interp.cli import main
 from interp.runs import RunFolder
 from interp.storage import read_json
+from saes.baselines import KINDS
 from saes.train_config import TrainConfig
 from tests.families import tiny_model
 from tests.texts import tiny_texts, write_jsonl
@@ -16,7 +17,6 @@ SMALL = [
     "--hook", "blocks.1.hook_resid_post", "--d-sae", "20", "--k", "3", "--batch-size", "64", "--tokens", "1280",
     "--shuffle.block-tokens", "320", "--data.context-size", "16", "--data.batch-tokens", "64",
 ]  # fmt: skip
-WRITTEN = ("pca", "ica", "random", "neurons")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def inputs(tmp_path_factory):
     return ["--model", str(folder / "model"), "--dataset", str(folder / "texts.jsonl"), *SMALL]
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_baseline_is_looked_at_as_a_trained_sae_is(kind, inputs, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["baseline", kind, *inputs, "--out", str(out), "--sample", "700", "--json"]) == 0

@@ -7,6 +7,7 @@ import torch
 from interp.errors import ConfigError, DataError
 from saes.baselines import KINDS, fit_baseline
 from saes.evaluation import evaluate
+from saes.io import load_sae, save_sae
 from saes.metrics import VarianceSums
 from tests.families import tiny_model
 from tests.specimens import HOOK, tiny_stream
@@ -122,6 +123,18 @@ def test_directions_without_variance_are_left_out():
         baseline = _fit(kind, flat, k=6)
         assert baseline.facts["n_components"] == 3
         assert _ev(baseline, flat) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_and_loaded_a_baseline_gives_the_same(kind, x, tmp_path):
+    sae = _fit(kind, x, d_sae=20).sae
+    save_sae(tmp_path / "sae", sae, {"baseline": kind})
+    back = load_sae(tmp_path / "sae")
+    assert type(back) is type(sae)
+    assert torch.equal(back.encode(x).dense(), sae.encode(x).dense())
+    assert torch.equal(back.decode(back.encode(x)), sae.decode(sae.encode(x)))
+    # What SAELens would take for a TopK SAE of k = 1 it shall not find.
+    assert (tmp_path / "sae" / "cfg.json").exists() == (kind != "kmeans")
 
 
 @pytest.mark.parametrize("kind", KINDS)
