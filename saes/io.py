@@ -1,4 +1,7 @@
-"""SAEs on disk: a folder that SAELens 6 reads, with our own facts in interp.json beside its two files."""
+"""SAEs on disk: a folder that SAELens 6 reads, with our own facts in interp.json beside its two files.
+
+What that format cannot hold is written without cfg.json, so that SAELens does not take it for something else.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +13,11 @@ from interp.errors import ArtifactError, ConfigError
 from interp.storage import is_there, new_folder, read_json, read_tensors, write_json, write_tensors
 from saes.base import SAE
 from saes.config import SAEConfig
+from saes.crosscoder import Crosscoding
 from saes.facts import SAEFacts
 from saes.formats.detection import read_stored
 from saes.formats.hub import fetch
+from saes.formats.own import LAYOUT, from_own, is_own, to_own
 from saes.formats.saelens import CONFIG, WEIGHTS, from_saelens
 from saes.formats.saelens_config import as_version_6
 from saes.formats.saelens_write import to_saelens
@@ -31,24 +36,30 @@ def save_sae(folder: Path, sae: SAE, facts: Mapping[str, Any]) -> None:
     Input scale and free decoder norms are folded into the weights. `facts` are what evaluation holds an SAE to:
     `model` and `data` as manifests record them, `seed`, `training_tokens`, `frozen_decoder`.
 
-    Raises: StorageError if it cannot be written; ConfigError for an SAE that the format cannot hold.
+    Raises: StorageError if it cannot be written; ConfigError for an SAE that no format holds.
     """
-    if len(sae.hooks_in) != 1 or len(sae.hooks_out) != 1:
-        raise ConfigError(f"got hooks {sae.hooks_in} -> {sae.hooks_out}; the SAELens format holds SAEs of one hook")
     folded = sae.folded()
-    config, tensors = to_saelens(folded, facts)
     own = {
         "schema_version": SCHEMA_VERSION,
         "hook": sae.hooks_in[0],
-        "architecture": _architecture_name(config["architecture"], folded.config),
         "prefixes": list(folded.config.prefix_widths()),
-        "normalisation": _normalisation(sae),
         **{name: value for name, value in facts.items() if name != "hook"},
         "sae": folded.config.model_dump(mode="json"),
     }
+    if is_own(folded):
+        layout, tensors = to_own(folded)
+        own |= {"architecture": _wired_name(folded), "normalisation": "scaled at run time", **layout}
+        config = None
+    else:
+        config, tensors = to_saelens(folded, facts)
+        own |= {
+            "architecture": _architecture_name(config["architecture"], folded.config),
+            "normalisation": _normalisation(sae),
+        }
     with new_folder(folder) as temporary:
         digest = write_tensors(temporary / WEIGHTS, tensors)
-        write_json(temporary / CONFIG, config)
+        if config is not None:
+            write_json(temporary / CONFIG, config)
         write_json(temporary / OWN, {**own, "sha256": digest})
 
 
@@ -75,8 +86,10 @@ def load(
         raise ArtifactError(f"{source}: no such folder or file; give one, or a hub repository as owner/name")
     else:
         found = fetch(str(source), sae_id, hook=hook, activation_scale=activation_scale)
-    stored = _read(found)
     own = _own(found.path)
+    if own is not None and own.get("layout") == LAYOUT:
+        return load_sae(found.path, device=device), _own_facts(found.path, own)
+    stored = _read(found)
     return _built(found.path, stored, device), stored.facts if own is None else _own_facts(found.path, own)
 
 
@@ -85,6 +98,13 @@ def load_sae(folder: Path | str, *, device: torch.device | str = "cpu") -> SAE:
 
     Raises: ArtifactError as `load` does.
     """
+    own = _own(Path(folder))
+    if own is not None and own.get("layout") == LAYOUT:
+        tensors = read_tensors(Path(folder) / WEIGHTS, sha256=own.get("sha256"))
+        try:
+            return from_own(own, tensors, device)
+        except ArtifactError as error:
+            raise ArtifactError(f"{folder}: {error}") from None
     return _built(Path(folder), _read(Source.of(Path(folder))), device)
 
 
@@ -144,6 +164,11 @@ def _own_facts(folder: Path, own: Mapping[str, Any]) -> SAEFacts:
         )
     except KeyError as error:
         raise ArtifactError(f"{folder / OWN}: no {error} in it; save the SAE again") from None
+
+
+def _wired_name(sae: SAE) -> str:
+    kind = "crosscoder" if isinstance(sae.wiring, Crosscoding) else "transcoder"
+    return f"{sae.config.architecture} {kind}"
 
 
 def _architecture_name(written: str, config: SAEConfig) -> str:

@@ -70,6 +70,8 @@ class TrainConfig(Config):
             raise ValueError(f"more_hooks: got {list(self.hooks_in)}; name each hook once")
         if self.hook_out is None and self.sae.skip:
             raise ValueError("sae.skip: a skip connection belongs to a transcoder; give hook_out too")
+        if self.hook_out is not None and self.sae.architecture == "gated":
+            raise ValueError("sae.architecture: got gated for a transcoder; choose another, such as jumprelu")
         return self
 
     @property

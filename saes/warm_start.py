@@ -16,7 +16,7 @@ from saes.transcoder import Transcoder, Transcoding
 def warm_start(sae: SAE, source: Path) -> None:
     """Take weights, biases and thresholds from a run's or a folder's SAE, in the scaled units that `sae` trains in.
 
-    Thresholds are taken where the new SAE has such: one for all is what the other's mean is.
+    Thresholds are taken where both have such: one for all is what the other's mean is.
 
     Raises: ArtifactError if there is none, or it is of other widths or hooks.
     """
@@ -55,6 +55,9 @@ def _take_transcoder(sae: SAE, wiring: Transcoding, other: SAE) -> None:
 
 
 def _take_threshold(sae: SAE, threshold: Tensor) -> None:
+    # An SAE that keeps a given number has none: what training begins with stays.
+    if not bool((threshold > 0).any()):
+        return
     sae.threshold.copy_(threshold.mean() if sae.threshold.ndim == 0 else threshold.expand(sae.d_sae))
 
 

@@ -127,7 +127,11 @@ def _create(config: ToyConfig, arm: Arm, tree: FeatureTree, seed: int, *, token_
     d_sae, d_in = tree.directions.shape
     where: dict[str, Any] = {"hooks_in": (HOOK,), "token_budget": token_budget}
     if arm == "l1":
-        steered: dict[str, Any] = {"l0_target": config.l0, "l1_coefficient": config.l1_coefficient, "l0_rate": config.l0_rate}
+        steered: dict[str, Any] = {
+            "l0_target": config.l0,
+            "l1_coefficient": config.l1_coefficient,
+            "l0_rate": config.l0_rate,
+        }
         # As published: no warm-up of the penalty, nothing done about dead latents.
         steered |= {"penalty_warmup_share": 0.0, "dead_features": "leave"}
         return create_sae(SAEConfig(architecture="standard", d_sae=d_sae, n_prefixes=1, **steered), d_in, **where)

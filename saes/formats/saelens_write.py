@@ -23,6 +23,8 @@ TRAINING_NAMES = {
     "batch_topk": "batchtopk",
     "matryoshka": "matryoshka_batchtopk",
     "standard": "standard",
+    "gated": "gated",
+    "jumprelu": "jumprelu",
 }
 """Our names of architectures -> SAELens's."""
 NORMALISATIONS: Mapping[Normalisation, str] = {"layer_norm": "layer_norm", "constant_norm": "constant_norm_rescale"}
@@ -89,8 +91,8 @@ def _tensors(sae: SAE, architecture: str) -> dict[str, Tensor]:
 
 def _metadata(sae: SAE, architecture: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     model, data, config = facts.get("model", {}), facts.get("data", {}), sae.config
-    details: dict[str, Any] = {} if config.architecture == "standard" else {"k": config.k}
-    if config.architecture == "matryoshka":
+    details: dict[str, Any] = {} if config.penalised else {"k": config.k}
+    if config.nested or config.architecture == "matryoshka":
         details["matryoshka_widths"] = list(config.prefix_widths())
     known: dict[str, Any] = {
         "sae_lens_version": FORMAT_VERSION,
