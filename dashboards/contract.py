@@ -87,13 +87,26 @@ def subject(run: RunRecord) -> Json:
     width = run.statistics.d_sae if run.statistics is not None else settings.get("d_sae")
     return {
         "model": _model_name(run),
-        "hook": run.manifest.model.get("hook") or run.config.get("hook"),
-        "architecture": ARCHITECTURES.get(str(architecture), architecture),
+        "hook": run.manifest.model.get("hook") or _hooks(run.config),
+        "architecture": _titled(architecture, run.config),
         "d_sae": width,
         "k": None if architecture in WITHOUT_K else settings.get("k"),
         "n_training_tokens": max((row.get("n_tokens", 0) for row in run.metrics), default=None),
         "notes": _null_arm_notes(run.config),
     }
+
+
+def _hooks(config: Mapping[str, Any]) -> str | None:
+    """Where it stands: a transcoder's two hooks, all of a crosscoder's."""
+    if config.get("hook_out"):
+        return f"{config['hook']} to {config['hook_out']}"
+    return ", ".join([config["hook"], *(config.get("more_hooks") or [])]) if config.get("hook") else None
+
+
+def _titled(architecture: Any, config: Mapping[str, Any]) -> str | None:
+    title = ARCHITECTURES.get(str(architecture), architecture)
+    wiring = "transcoder" if config.get("hook_out") else "crosscoder" if config.get("more_hooks") else None
+    return f"{title} {wiring}" if title and wiring else title
 
 
 def _model_name(run: RunRecord) -> str | None:

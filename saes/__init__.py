@@ -2,6 +2,8 @@
 
 from saes.architectures import create_sae
 from saes.base import SAE
+from saes.baseline_run import run_baseline
+from saes.baselines import Baseline, fit_baseline
 from saes.batch_topk import BatchTopKSAE
 from saes.code_edits import ablate_features, pin_features
 from saes.config import SAEConfig
@@ -23,6 +25,7 @@ from saes.training import TrainConfig, train
 
 __all__ = [
     "SAE",
+    "Baseline",
     "BatchTopKSAE",
     "EncodedFile",
     "Entries",
@@ -42,6 +45,7 @@ __all__ = [
     "encode_texts",
     "evaluate",
     "evaluate_run",
+    "fit_baseline",
     "geometric_median",
     "import_sae",
     "initialise",
@@ -52,6 +56,7 @@ __all__ = [
     "open_run",
     "open_sae",
     "pin_features",
+    "run_baseline",
     "save_sae",
     "splice",
     "train",

@@ -53,4 +53,7 @@ def test_every_command_takes_the_run(wiring, inputs, tmp_path, capsys):
         out = str(tmp_path / "codes.parquet")
         assert main(["encode", str(source), "--texts", str(inputs / "new.txt"), "--out", out, "--overwrite"]) == 0
     assert main(["report", str(run)]) == 0
-    assert (run / "report.html").stat().st_size > 1000
+    shown = {"transcoder": (f"{READ} to {WRITTEN}", "TopK"), "crosscoder": (f"{WRITTEN}, {DEEPER}", "BatchTopK")}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert shown[wiring][0] in page
+    assert f"{shown[wiring][1]} {wiring}" in page
