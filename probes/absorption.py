@@ -4,7 +4,7 @@ Axes: n examples, d width, f features, m main features.
 Source: Chanin et al. 2024 (arXiv 2409.14507) and SAEBench (arXiv 2503.09532).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,19 +92,18 @@ def absorption(
     task: BinaryTask,
     features: FeatureActivations,
     *,
-    parameters: Sequence[str] = tuple(PARAMETERS),
+    parameters: Mapping[str, AbsorptionParameters] = PARAMETERS,
     probe: LogisticProbe | None = None,
     seed: int = 0,
 ) -> list[Row]:
     """Mean absorption over held-out examples that are of the concept and that the dense probe recognises.
 
-    `parameters` by name: "code" or "paper". Beside the mean, the share of examples absorbed whole (1).
+    Beside the mean, the share of examples absorbed whole (1); both for each of the named parameters.
     """
     probe = fit_logistic(task.x("train"), task.answers("train")) if probe is None else probe
     known = task.test[task.answers("test") & probe.predict(task.x("test"))]
     rows = []
-    for name in parameters:
-        held = PARAMETERS[name]
+    for name, held in parameters.items():
         scores = _scores(task, features, probe, known, held).numpy()
         words = task.data.word[known]
         for quantity, values in (("absorption", scores), ("absorbed whole", (scores >= 1).astype(np.float64))):

@@ -188,7 +188,12 @@ class FeatureActivations:
         """What a unit of each chosen feature adds."""
         device = next((code.values.device for code in self.codes), torch.device("cpu"))
         with torch.no_grad():
-            return self.dictionary.directions(torch.as_tensor(list(features), device=device)).detach().float().cpu()
+            return (
+                self.dictionary.directions(torch.tensor(list(features), dtype=torch.int64, device=device))
+                .detach()
+                .float()
+                .cpu()
+            )
 
 
 def _sizes(groups: Int[ndarray, " n"], n_groups: int) -> Float[Tensor, "c 1"]:

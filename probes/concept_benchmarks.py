@@ -95,7 +95,7 @@ class ConceptBenchmark:
         features = {held.name: encode_features(dictionary, held.acts.to(self.model.device)) for held in self.data}
         made: dict[str, Callable[[], list[Row]]] = {
             SPARSE_PROBING: lambda: self._sparse_probing(features),
-            ABSORPTION: lambda: [row for task in self.tasks for row in absorption(task, features[task.data.name])],
+            ABSORPTION: lambda: self._absorption(features),
             SCR: lambda: [row for held in self.data for row in self._scr(held, features[held.name])],
             TPP: lambda: self._tpp(features),
             RAVEL: lambda: self._ravel(dictionary),
@@ -110,6 +110,11 @@ class ConceptBenchmark:
             rows += self.references[_name(task)]
             rows += sparse_probing(task, features[task.data.name], seed=self.seed)
         return rows
+
+    def _absorption(self, features: dict[str, FeatureActivations]) -> list[Row]:
+        """Of concepts that the model holds: of others there is no direction to be absorbed."""
+        held = [task for task in self.tasks if self.represented[_name(task)]]
+        return [row for task in held for row in absorption(task, features[task.data.name], seed=self.seed)]
 
     def _scr(self, data: ConceptActivations, features: FeatureActivations) -> list[Row]:
         two = [attribute for attribute, classes in data.attributes.items() if len(classes) == 2]

@@ -20,7 +20,7 @@ from probes.concepts import Side
 class BinaryTask:
     """Is it of this class? Examples of each side in equal numbers of yes and no.
 
-    Shapes: train, test (m,) rows of the set; y (n,) the answer for every example of the set.
+    Shapes: train (m,), test (k,) rows of the set; y (n,) the answer for every example of the set.
     """
 
     name: str
@@ -29,7 +29,7 @@ class BinaryTask:
     positive: int
     y: Bool[ndarray, " n"]
     train: Int[ndarray, " m"]
-    test: Int[ndarray, " m"]
+    test: Int[ndarray, " k"]
 
     def x(self, side: Side, acts: Float[Tensor, "n d"] | None = None) -> Float[ndarray, "m d"]:
         """Activations of one side, or other inputs of the same examples."""

@@ -49,7 +49,7 @@ class Reader:
     kind: str
     truth: Int[ndarray, " e"]
     known: Bool[ndarray, " e"]
-    read: Callable[[Int[ndarray, " n"], Float[Tensor, "n d"]], Int[ndarray, " n"]]
+    read: Callable[[Int[ndarray, " _"], Float[Tensor, "_ d"]], Int[ndarray, " _"]]
 
 
 def entity_rows(model: Model, entities: EntitySet, attribute: str, hooks: Sequence[str]) -> EntityRows:
@@ -114,7 +114,7 @@ def probe_reader(rows: EntityRows) -> Reader | None:
         best = np.where(scores[:, 0] > 0, 0, 1) if len(seen) == 2 else scores.argmax(1)
         return np.asarray(seen)[best]
 
-    return Reader("probe", truth, read(train, rows.acts) == truth, read)
+    return Reader("probe", truth, read(np.arange(truth.size), rows.acts) == truth, read)
 
 
 def _placed(model: Model, template: str, entity: str, where: str) -> PlacedRow:

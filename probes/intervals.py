@@ -44,7 +44,8 @@ def cluster_interval(statistic: Statistic, clusters: Int[ndarray, " n"], *, seed
         return Score(value)
     draw = np.random.default_rng(seed)
     even = np.full(n_clusters, 1 / n_clusters)
-    drawn = np.array([statistic(draw.multinomial(n_clusters, even)[member]) for _ in range(N_DRAWS)])
+    draws = draw.multinomial(n_clusters, even, size=N_DRAWS).astype(np.float64)
+    drawn = np.array([statistic(weights[member]) for weights in draws])
     drawn = drawn[np.isfinite(drawn)]
     if drawn.size < N_DRAWS / 2:
         return Score(value)

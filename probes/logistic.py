@@ -13,8 +13,10 @@ from sklearn.linear_model import LogisticRegression
 PENALTY = 1.0
 _MOST_STEPS = 5000
 _TOLERANCE = 1e-3
-# Newton's steps take few iterations, each with a matrix of inputs by inputs.
-_MOST_NEWTON_INPUTS = 1024
+# Newton's steps take few iterations, each with a matrix of inputs by inputs: for many examples of some width. On few
+# examples its line search can fail.
+_NEWTON_INPUTS = range(64, 1025)
+_NEWTON_EXAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,15 @@ class LogisticProbe:
 def fit_logistic(x: Float[ndarray, "n d"], y: Bool[ndarray, " n"]) -> LogisticProbe:
     """Logistic regression with an L2 penalty (C = 1) on standardised inputs; inputs that do not vary count for nothing.
 
-    With one class alone the answer is that class.
+    With one class alone, or no input at all, the answer is the commoner class.
     """
-    if y.all() or not y.any():
-        return LogisticProbe(np.zeros(x.shape[1]), 1.0 if y.all() else -1.0)
+    if y.all() or not y.any() or x.shape[1] == 0:
+        return LogisticProbe(np.zeros(x.shape[1]), 1.0 if y.mean() >= 0.5 else -1.0)
     x = np.asarray(x, dtype=np.float64)
     mean, sd = x.mean(0), x.std(0)
     scale = np.where(sd > 1e-12 * np.maximum(1.0, np.abs(mean)), 1 / np.maximum(sd, 1e-300), 0.0)
-    solver = "newton-cholesky" if x.shape[1] <= _MOST_NEWTON_INPUTS else "lbfgs"
+    many = x.shape[1] in _NEWTON_INPUTS and x.shape[0] >= _NEWTON_EXAMPLES * x.shape[1]
+    solver = "newton-cholesky" if many else "lbfgs"
     model = LogisticRegression(C=PENALTY, max_iter=_MOST_STEPS, tol=_TOLERANCE, solver=solver)
     model.fit((x - mean) * scale, y)
     weight = model.coef_[0] * scale

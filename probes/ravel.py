@@ -33,7 +33,10 @@ MEASURE = "RAVEL"
 WHOLE = "whole activation"
 Reading = Literal["behaviour", "probe"]
 
-Move = Callable[[str, Int[ndarray, " n"], Int[ndarray, " n"]], Float[Tensor, "n d"]]
+_Pairs = tuple[Int[ndarray, " _"], Int[ndarray, " _"]]
+"""Rows of the base and rows of the source; every attribute has its own number of them."""
+
+Move = Callable[[str, Int[ndarray, " _"], Int[ndarray, " _"]], Float[Tensor, "_ d"]]
 """An attribute's sentences, rows of the base and of the source in them -> the base's changed activations."""
 
 
@@ -134,14 +137,14 @@ class _Interchange:
         return _of(self.rows[attribute], base) + change @ features.directions(self.chosen)
 
 
-_Outcome = tuple[Int[ndarray, " n"], Bool[ndarray, " n"]]
+_Outcome = tuple[Int[ndarray, " _"], Bool[ndarray, " _"]]
 """Base entity of each pair, and whether it came out as wanted."""
 
 
 def _isolation(
     rows: dict[str, EntityRows],
     others: dict[str, Reader],
-    pairs: dict[str, tuple[Int[ndarray, " n"], Int[ndarray, " n"]]],
+    pairs: dict[str, _Pairs],
     move: Move,
 ) -> _Outcome:
     """Over the other attributes, each with pairs of its own sentences."""

@@ -10,6 +10,7 @@ from interp.cli.evaluate import COUNT
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts, print_grid
 from interp.cli.study_features import command as feature_sample
+from interp.cli.study_names import command as name_hierarchy
 from interp.cli.study_synthetic import command as synthetic
 from interp.cli.train import ALIASES
 from interp.recording import ProgressLines
@@ -25,6 +26,7 @@ Examples:
   interp study synthetic --out runs/synthetic
   interp study null-arms --model ./stories260K --hook blocks.2.hook_resid_post --tokens 1M --out runs/stories
   interp study feature-sample runs/stories
+  interp study name-hierarchy --out runs/names
 """
 
 _TOY_EXAMPLES = """\b
@@ -134,3 +136,4 @@ def null_arms(config_file: Path | None, seeds: int, eval_tokens: int, as_json: b
 
 command.add_command(feature_sample)
 command.add_command(synthetic)
+command.add_command(name_hierarchy)

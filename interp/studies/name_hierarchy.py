@@ -53,13 +53,13 @@ class NameHierarchyConfig(Config):
     """"embedded", a .txt, .jsonl or .parquet file, a folder of them, or a hub name."""
     hook: str = "blocks.2.hook_resid_post"
     """Where the SAEs look: a TransformerLens name."""
-    tokens: TokenCount = 500_000
+    tokens: TokenCount = 300_000
     """Tokens to train each SAE on."""
     seeds: int = Field(5, ge=1)
     """Runs of each architecture, from seed 0 on."""
     d_sae: int = Field(1024, ge=2)
     """Number of features."""
-    k: int = Field(32, ge=1)
+    k: int = Field(16, ge=1)
     """Active features per token in training."""
     eval_l0: float = Field(16.0, gt=0)
     """Active features per token at which all dictionaries are scored."""
