@@ -65,7 +65,7 @@ def draw_sample(alive: Int[np.ndarray, " n"], seed: int) -> list[int]:
 def feature_table(statistics: FeatureStatistics, labels: Labels | None = None) -> Json:
     """Columns of the table. `key` is the name in filters and addresses; filters also know those that are not listed."""
     s = statistics
-    columns = [*_names(s, labels or {}), *_tokens(s), *_quantities(s), *_aucs(s), *_more(s)]
+    columns = [*_names(s, labels or {}), *_tokens(s), *_quantities(s), *_hooks(s), *_aucs(s), *_more(s)]
     return {"n": s.d_sae, "columns": columns, "density_interval": five_digits(s.density_interval)}
 
 
@@ -141,6 +141,17 @@ def _quantities(s: FeatureStatistics) -> list[Json]:
         _column("density", "density", "share", five_digits(s.density), "share of tokens on which it fires"),
         _column("max", "max", "number", _firing(s, s.max_activation), "largest activation seen"),
         _column("mean", "mean", "number", _firing(s, s.mean_activation), "mean where it fires", listed=False),
+    ]
+
+
+def _hooks(s: FeatureStatistics) -> list[Json]:
+    """Of a crosscoder, at which of its hooks a feature is written; in the order in which the run names them."""
+    shares = np.zeros((s.d_sae, 0)) if s.hook_share is None else s.hook_share
+    return [
+        _column(
+            f"hook_{number}", f"hook {number}", "share", five_digits(column), f"of its decoder norm, at hook {number}"
+        )
+        for number, column in enumerate(shares.T, start=1)
     ]
 
 

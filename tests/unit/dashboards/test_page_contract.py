@@ -114,6 +114,14 @@ def test_dead_features_have_no_maximum_and_no_auc(run):
         assert {columns[key][feature] for feature in dead} == {None}
 
 
+def test_a_crosscoders_features_tell_their_share_at_each_hook(run):
+    share = np.tile(np.float32([0.25, 0.75]), (64, 1))
+    table = feature_table(replace(run.statistics, hook_share=share))
+    columns = {column["key"]: column["values"] for column in table["columns"]}
+    assert (columns["hook_1"], columns["hook_2"]) == ([0.25] * 64, [0.75] * 64)
+    assert "hook_1" not in {column["key"] for column in feature_table(run.statistics)["columns"]}
+
+
 def test_the_tree_has_every_edge_with_each_childs_strongest_parent_first(run):
     s, edges = run.statistics, tree(run.statistics)
     pairs = list(zip(edges["child"], edges["parent"], strict=True))
