@@ -40,6 +40,8 @@ def capture(
     points = [model.hook(name) for name in hooks]
     if not points:
         raise ConfigError("got no hooks to capture; give at least one name")
+    if any(model.owner(name)[0] is not model for name in hooks):
+        return _capture_each(model, token_ids, hooks, attention_mask, position_ids)
     _check_tokens(model, token_ids)
     acts: dict[str, Tensor] = {}
 
@@ -58,6 +60,19 @@ def capture(
     return _separate(acts, hooks, n_rows=token_ids.shape[0])
 
 
+def _capture_each(
+    model: Model, token_ids: Tensor, hooks: Sequence[str], attention_mask: Tensor | None, position_ids: Tensor | None
+) -> dict[str, Tensor]:
+    """The same where hooks of several models are wanted: one pass of each."""
+    acts: dict[str, Tensor] = {}
+    for owner in (model, *model.others.values()):
+        names = {name: model.owner(name)[1] for name in hooks if model.owner(name)[0] is owner}
+        if names:
+            found = capture(owner, token_ids, tuple(names.values()), attention_mask, position_ids)
+            acts |= {name: found[local].to(model.device) for name, local in names.items()}
+    return {name: acts[name] for name in hooks}
+
+
 @contextmanager
 def edit(model: Model, edits: Mapping[str, Edit]) -> Iterator[None]:
     """Replace activations in every forward pass of `model.hf` inside the block, generation included.
@@ -70,7 +85,7 @@ def edit(model: Model, edits: Mapping[str, Edit]) -> Iterator[None]:
     points = [(model.hook(name), function) for name, function in edits.items()]
     with ExitStack() as stack:
         for point, function in points:
-            stack.enter_context(point.attach(model.hf, _checked(point.name, function)))
+            stack.enter_context(point.attach(model.owner(point.name)[0].hf, _checked(point.name, function)))
         yield
 
 

@@ -2,7 +2,8 @@
 
 import copy
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +29,7 @@ class Model:
     """A pretrained transformer with its tokenizer, its hooks by TransformerLens name, and a hash of its content.
 
     Causal language models come with their unembedding; encoders (BERT and its kin) as their base model, without heads.
+    `others` are models that read the same tokens; their hooks are named `NAME:blocks.2.hook_resid_post` (see `beside`).
     """
 
     hf: PreTrainedModel
@@ -37,6 +39,7 @@ class Model:
     content_hash: str
     sizes: Sizes
     quantisation: str | None = None
+    others: Mapping[str, "Model"] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {self.family}, {self.n_layers} layers, d_model={self.d_model}, {self.device})"
@@ -46,7 +49,9 @@ class Model:
         """What a manifest records of the model."""
         dtype = str(self.dtype).removeprefix("torch.")
         known = {"name": self.name, "family": self.family, "content_hash": self.content_hash, "dtype": dtype}
-        more = {} if self.quantisation is None else {"quantisation": self.quantisation}
+        more: dict[str, Any] = {} if self.quantisation is None else {"quantisation": self.quantisation}
+        if self.others:
+            more["others"] = {name: other.facts for name, other in self.others.items()}
         return {**known, **more, "bos": self.frame.facts}
 
     @property
@@ -112,13 +117,34 @@ class Model:
         return hook_points(self.paths, self.sizes)
 
     def hook(self, name: str) -> HookPoint:
-        """The hook point of that name.
+        """The hook point of that name; one of another model is a place in that model (see `owner`).
 
         Raises: UnknownHookError with the closest names.
         """
+        owner, local = self.owner(name)
+        if owner is not self:
+            return replace(owner.hook(local), name=name)
         if name not in self.hooks:
             raise unknown_hook(name, self.hooks, self.name, self.n_layers)
         return self.hooks[name]
+
+    def owner(self, name: str) -> tuple["Model", str]:
+        """The model that a hook belongs to, and its name there."""
+        prefix, found, local = name.partition(":")
+        return (self.others[prefix], local) if found and prefix in self.others else (self, name)
+
+    def beside(self, name: str, other: "Model") -> "Model":
+        """The same with another model, which reads the same tokens, under the prefix `name:`.
+
+        Raises: ModelError if the two do not have the same vocabulary, or one is an encoder and the other is not.
+        """
+        same = self.tokenizer.get_vocab() == other.tokenizer.get_vocab() and self.causal == other.causal
+        if not same or self.frame != other.frame:
+            raise ModelError(
+                f"{other.name}: got a model that reads other tokens than {self.name}; expected the same tokenizer; "
+                "give a finetuned copy of the same base, or one of the same family"
+            )
+        return replace(self, others={**self.others, name: other})
 
     @cached_property
     def bridge(self) -> Any:

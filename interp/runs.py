@@ -193,6 +193,8 @@ class RunFolder:
         """Raises: ArtifactError if model, data or chat template differ from what the run was started with."""
         manifest = self.manifest()
         inputs = [("model", manifest.model, model), ("data set", manifest.data, data)]
+        for name, then_other in manifest.model.get("others", {}).items():
+            inputs.append((f"model {name!r}", then_other, model.get("others", {}).get(name, {})))
         # Runs that are older than the record of templates are taken as they are.
         if then := manifest.data.get("chat_template"):
             inputs.append(("chat template", then, data.get("chat_template") or {}))

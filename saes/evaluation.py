@@ -41,7 +41,8 @@ def evaluate(
 
     Two passes over the same batches. The first takes the mean activation and the median norm; the second runs the model
     clean, zeroed, with the mean, with the dictionary's output and with that of each of its prefixes, at one hook after
-    the other. Of an encoder, which predicts no next token, the second pass only takes the activations.
+    the other. Of an encoder, which predicts no next token, the second pass only takes the activations; so it does of a
+    crosscoder of two models, each of which would lose something else.
 
     Raises: ArtifactError if `facts` name another model or mask policy, unless `allow_mismatch`; UnknownHookError for a
     hook the model lacks; ShapeError if the dictionary has another width than its hooks; DataError if there is no usable
@@ -52,7 +53,7 @@ def evaluate(
     hooks = tuple(dict.fromkeys((*sae.hooks_in, *sae.hooks_out)))
     tally = Tally(model, sae, _baseline(model, sae.hooks_out, source, n_tokens, seed, on_progress))
     for batch in iter_sample(source, n_tokens, seed=seed):
-        if model.causal:
+        if tally.predicts:
             for part in iter_slices(batch, model.d_vocab):
                 if part.n_kept:
                     tally.add(part)

@@ -39,6 +39,7 @@ def logit_effects(model: Model, hook: str, directions: Float[Tensor, "m d"], *, 
     times the final norm's weight times the unembedding. A LayerNorm's centring is kept; the norm's scale, one positive
     number per token, is left out.
     """
+    model, hook = model.owner(hook)
     k = min(k, model.d_vocab)
     written = write_to_stream(model, hook, directions.to(model.device, torch.float32))
     if written is None:

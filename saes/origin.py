@@ -8,10 +8,10 @@ from interp.activations.harvest import ActivationSource, Harvest
 from interp.activations.store import StoredActivations
 from interp.datasets import DataConfig, TokenStream, open_stream
 from interp.errors import ConfigError
-from interp.models import load_model
+from interp.models import Model, load_model
 from interp.runs import RunManifest
 from saes.facts import data_difference
-from saes.train_config import TrainConfig
+from saes.train_config import OTHER, TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,23 @@ def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None) -> Orig
         store = StoredActivations(config.activations, hooks=names)
         check_same_recipe(config, store.manifest)
         return Origin(store, store.manifest.model, store.manifest.data)
-    model = load_model(config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model)
+    model = load_models(config)
     for hook in names:
         model.hook(hook)
     stream = open_stream(config.dataset, model, config.data)
     return Origin(Harvest(model, stream, names), model.facts, stream.facts, stream)
+
+
+def load_models(config: TrainConfig, *, name: str | None = None, device: str | None = None) -> Model:
+    """The model of a run, and the second one beside it where there is one; `name` in the place of the first's.
+
+    Raises: ModelError for models that cannot be loaded, or do not read the same tokens.
+    """
+    where: dict[str, Any] = {"device": device or config.device, "dtype": config.dtype}
+    model = load_model(name or config.model, randomise_seed=config.randomise_model, **where)
+    if config.other_model is None:
+        return model
+    return model.beside(OTHER.removesuffix(":"), load_model(config.other_model, **where))
 
 
 def check_same_recipe(config: TrainConfig, store: RunManifest) -> None:

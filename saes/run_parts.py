@@ -5,12 +5,13 @@ from pathlib import Path
 
 from interp.datasets import Split, TokenStream, open_stream
 from interp.errors import ArtifactError
-from interp.models import Model, load_model
+from interp.models import Model
 from interp.runs import RunFolder
 from saes.base import SAE
 from saes.facts import SAEFacts
 from saes.io import load_facts, load_sae
-from saes.training import TrainConfig
+from saes.origin import load_models
+from saes.train_config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,15 @@ def open_run(path: Path | str, *, model_name: str | None = None, device: str = "
     if manifest.status != "finished":
         raise ArtifactError(f"{path}: training was not finished; go on with `interp train --resume`")
     config = run.config(TrainConfig)
-    model = load_model(
-        model_name or config.model, device=device, dtype=config.dtype, randomise_seed=config.randomise_model
-    )
+    model = load_models(config, name=model_name, device=device)
     if model.content_hash != manifest.model.get("content_hash"):
         raise ArtifactError(
             f"{path}: model {model.name} differs from the one the run was trained on "
             f"({model.content_hash[:12]}… now, {str(manifest.model.get('content_hash'))[:12]}… then); "
             "give the right one with --model"
         )
+    for name, then in manifest.model.get("others", {}).items():
+        if model.others[name].content_hash != then.get("content_hash"):
+            raise ArtifactError(f"{path}: the other model, {model.others[name].name}, has changed since; restore it")
     sae = load_sae(run.sae, device=model.device)
     return RunParts(run, config, model, sae, load_facts(run.sae))

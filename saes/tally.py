@@ -62,6 +62,11 @@ class Tally:
         self.n_arms = len(_ARMS) + len(self.inner_widths)
         self.losses = DocumentSums(2 + 2 * len(self.columns) * self.n_arms)
 
+    @property
+    def predicts(self) -> bool:
+        """Whether there is one next-token loss to measure."""
+        return self.model.causal and all(self.model.owner(hook)[0] is self.model for hook in self.columns)
+
     @torch.no_grad()
     def add(self, batch: TokenBatch) -> None:
         """Run every arm on a batch."""
@@ -116,7 +121,7 @@ class Tally:
         """The scores of all that was added."""
         whole, facts = self.reconstructed["all"], source.facts
         totals = self.variance.array()
-        losses = self._losses() if self.model.causal else None
+        losses = self._losses() if self.predicts else None
         return Evaluation(
             n_tokens=whole.n_tokens,
             n_documents=totals.shape[0],

@@ -14,6 +14,10 @@ from interp.recording import Recording
 from saes.config import SAEConfig
 
 
+OTHER = "other:"
+"""How hooks of the second model begin."""
+
+
 class TrainConfig(Config):
     """A training run."""
 
@@ -28,6 +32,9 @@ class TrainConfig(Config):
     blocks.2.ln2.hook_out."""
     more_hooks: tuple[str, ...] = ()
     """Crosscoder: one dictionary reads and reconstructs `hook` and these together."""
+    other_model: str | None = None
+    """Crosscoder of two models: a second one with the same tokenizer, such as a finetuned copy, on the same tokens; its
+    hooks are named other:blocks.2.hook_resid_post in more_hooks."""
     tokens: TokenCount = 2_000_000
     """Tokens to train on (300k, 4M, 1B are understood); shorter data is read again from its start."""
     out: Path = Path("runs/sae")
@@ -68,6 +75,10 @@ class TrainConfig(Config):
             raise ValueError("hook_out: a transcoder has one hook to read; leave more_hooks out")
         if len(set(self.hooks_in)) < len(self.hooks_in):
             raise ValueError(f"more_hooks: got {list(self.hooks_in)}; name each hook once")
+        if self.other_model is not None and not any(name.startswith(OTHER) for name in self.all_hooks):
+            raise ValueError(
+                f"other_model: got {self.other_model} and no hook of it; name one in more_hooks as {OTHER}…"
+            )
         if self.hook_out is None and self.sae.skip:
             raise ValueError("sae.skip: a skip connection belongs to a transcoder; give hook_out too")
         if self.hook_out is not None and self.sae.architecture == "gated":

@@ -108,7 +108,7 @@ def _overlap(found: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _losses(ce: CrossEntropy | None) -> dict[str, str]:
     if ce is None:
-        return {"CE": "not measured: an encoder predicts no next token"}
+        return {"CE": "not measured: no next-token loss of its own (an encoder, or hooks of two models)"}
     return {
         "CE clean": f"{ce.clean:.4f} nats per token",
         "CE with SAE": f"{ce.sae:.4f}",
