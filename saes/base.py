@@ -254,7 +254,7 @@ class SAE(nn.Module, ABC):
         """Errors of all prefixes, weighed, and of the dead features."""
         w, dead = self.weights(), self.dead_features()
         selection = self._selected(centred, w, self.select)
-        path = self._dense if dense_pays(selection.code) else self._sparse
+        path = self._dense if dense_pays(selection.code, self.d_in) else self._sparse
         return path(selection, centred, target, w, widths, term_weights, dead)
 
     def _sparse(

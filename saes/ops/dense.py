@@ -11,14 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.code import Code
-
-DENSE_SHARE = {"cpu": 0.073, "cuda": 0.073}
-"""Share of active features beyond which dense products win: 600 of 8,192 at d=512 on two CPU cores."""
+from saes.ops.crossover import crossover_share
 
 
-def dense_pays(code: Code) -> bool:
-    """Whether so much is active that products of whole matrices are faster than sums over entries."""
-    return code.values.shape[0] > DENSE_SHARE[code.values.device.type] * code.n_rows * code.d_sae
+def dense_pays(code: Code, d: int) -> bool:
+    """Whether so much is active that products of whole matrices are faster than sums over entries, d wide."""
+    share = crossover_share(code.values.device.type, d, code.d_sae)
+    return code.values.shape[0] > share * code.n_rows * code.d_sae
 
 
 def dense_encode(

@@ -7,7 +7,7 @@ from torch import Tensor
 from interp.code import ActivationBatch, Code
 from saes import SAE, SAEConfig, create_sae, initialise
 from saes.losses import prefix_weights
-from saes.ops import dense
+from saes.ops import crossover
 from saes.ops.sparse import Pattern, encode_values, prefix_losses, sparse_decode
 
 ARCHITECTURES = ("topk", "batch_topk", "matryoshka")
@@ -97,7 +97,7 @@ def test_dense_path_equals_sparse_path(monkeypatch: pytest.MonkeyPatch):
     sae.tokens_since_fired[::5] = 10_000
     sparse = sae.losses(batch_of(x)).loss
     expected = gradients(sae, sparse)
-    monkeypatch.setitem(dense.DENSE_SHARE, "cpu", 0.0)
+    monkeypatch.setitem(crossover.TABLES, "cpu", (crossover.Crossing(1, 1, 0.0),))
     loss = sae.losses(batch_of(x)).loss
     torch.testing.assert_close(loss, sparse)
     for ours, theirs in zip(gradients(sae, loss), expected, strict=True):
