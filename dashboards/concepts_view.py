@@ -22,10 +22,10 @@ def probing_figure(rows: Sequence[Pooled], theme: Theme = LIGHT) -> go.Figure:
     concepts = list(dict.fromkeys(row.concept for row in rows))
     columns = min(_PER_ROW, len(concepts)) or 1
     n_rows = -(-len(concepts) // columns) or 1
-    titles = [concept.replace(": ", "<br>") for concept in concepts]
     figure = make_subplots(
-        rows=n_rows, cols=columns, shared_yaxes=True, subplot_titles=titles, vertical_spacing=0.32 / n_rows
+        rows=n_rows, cols=columns, shared_yaxes=True, subplot_titles=concepts, vertical_spacing=0.34 / n_rows
     )
+    figure.update_annotations(font={"size": 12, "color": theme.ink})
     for index, concept in enumerate(concepts):
         place = {"row": index // columns + 1, "col": index % columns + 1}
         held = [row for row in rows if row.concept == concept]
@@ -38,7 +38,8 @@ def probing_figure(rows: Sequence[Pooled], theme: Theme = LIGHT) -> go.Figure:
                 (r for r in held if r.arm == arm and r.n_features is not None), key=lambda r: r.n_features or 0
             )
             figure.add_trace(_line(own, arm, colour, legend=index == 0), **place)
-        figure.update_xaxes(title_text="features", tickvals=ks, type="log", **place)
+        lowest = index + columns >= len(concepts)
+        figure.update_xaxes(title_text="features" if lowest else None, tickvals=ks, type="log", **place)
     figure.update_yaxes(range=[0.3, 1.04], tickvals=[0.4, 0.6, 0.8, 1.0])
     figure.update_yaxes(title_text="held-out accuracy", col=1)
     figure.update_layout(template=template(theme), height=80 + 190 * n_rows, showlegend=True)

@@ -107,6 +107,9 @@ def run_name_hierarchy(config: NameHierarchyConfig, *, on_progress: Progress | N
     Raises: DataError if the text holds too few of the names.
     """
     hierarchy = _hierarchy(config.names)
+    model = load_model(config.model)
+    stream = open_stream(config.dataset, model, config.data)
+    text = HierarchyText.of(model, hierarchy, stream, config.hook, n_tokens=config.eval_tokens)
     collect(
         CollectConfig(
             model=config.model,
@@ -118,9 +121,6 @@ def run_name_hierarchy(config: NameHierarchyConfig, *, on_progress: Progress | N
         ),
         resume=True,
     )
-    model = load_model(config.model)
-    stream = open_stream(config.dataset, model, config.data)
-    text = HierarchyText.of(model, hierarchy, stream, config.hook, n_tokens=config.eval_tokens)
     runs: list[ArmRun] = []
     for arm, seed, score in _tasks(config, text):
         runs.append(score())
