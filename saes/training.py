@@ -1,5 +1,6 @@
 """`interp train`: from a config to a run folder with a trained SAE. Composes the parts; holds no mathematics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 
 from interp.activations.blocks import ShuffledActivations
 from interp.checkpoints import TrainState, latest_checkpoint, list_checkpoints, load_checkpoint
+from interp.code import ActivationBatch
 from interp.errors import ArtifactError, ConfigError
 from interp.fitting import fit_in_folder
 from interp.loop import StepDone
@@ -139,10 +141,23 @@ def new_sae(config: TrainConfig, origin: Origin, batches: ShuffledActivations, *
 
     Raises: ConfigError if it does not fit into memory.
     """
-    widths = origin.source.widths
+    sae = empty_sae(config, origin.source.widths)
+    if fresh:
+        start_sae(sae, config, batches.peek(SAMPLE_TOKENS))
+        if config.warm_start is not None:
+            warm_start(sae, config.warm_start)
+    sae.W_dec.requires_grad_(not config.freeze_decoder)
+    return sae
+
+
+def empty_sae(config: TrainConfig, widths: Mapping[str, int]) -> SAE:
+    """The SAE of a config, for hooks of these widths, with all weights zero.
+
+    Raises: ConfigError if it does not fit into memory.
+    """
     d_in, d_out = (sum(widths[hook] for hook in hooks) for hooks in (config.hooks_in, config.hooks_out))
     try:
-        sae = create_sae(
+        return create_sae(
             config.sae,
             d_in,
             hooks_in=config.hooks_in,
@@ -158,15 +173,13 @@ def new_sae(config: TrainConfig, origin: Origin, batches: ShuffledActivations, *
             raise
         size = f"{config.sae.d_sae:,} features of width {d_in:,}"
         raise ConfigError(f"sae.d_sae: {size} do not fit into memory; give fewer") from None
-    if fresh:
-        sample = batches.peek(SAMPLE_TOKENS)
-        output = sample.stacked(config.hooks_out) if config.hook_out is not None else None
-        x = sample.stacked(config.hooks_in)
-        initialise(sae, x, seed=config.seed, normalise=config.rescale, output=output)
-        if config.warm_start is not None:
-            warm_start(sae, config.warm_start)
-    sae.W_dec.requires_grad_(not config.freeze_decoder)
-    return sae
+
+
+def start_sae(sae: SAE, config: TrainConfig, sample: ActivationBatch) -> None:
+    """Initial weights, from the config's seed and a sample of activations."""
+    output = sample.stacked(config.hooks_out) if config.hook_out is not None else None
+    x = sample.stacked(config.hooks_in)
+    initialise(sae, x, seed=config.seed, normalise=config.rescale, output=output)
 
 
 def _checkpoint(run: RunFolder, name: str | None) -> Path | None:

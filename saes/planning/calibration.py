@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from interp.activations.harvest import harvest_batch
 from interp.activations.store import StoredActivations
@@ -19,16 +20,18 @@ from interp.errors import DataError
 from interp.loop import update
 from interp.models import Model
 from interp.storage import told, write_tensors
-from saes.architectures import create_sae
 from saes.base import SAE
-from saes.initialise import initialise
 from saes.optimiser import make_optimiser
 from saes.planning.counts import Counts
 from saes.planning.machine import existing_parent, peak_bytes
-from saes.training import SAMPLE_TOKENS, TrainConfig
+from saes.train_config import TrainConfig
+from saes.training import SAMPLE_TOKENS, empty_sae, start_sae
 
 SECONDS = 2.5
 """Time spent on harvesting, and again on steps."""
+SETTLED_TOKENS = 2048
+SETTLED_FEATURES = 4096
+"""Tokens, and features at a time, by which a penalised SAE is set to the wanted number of active features."""
 LARGEST_CHECKPOINT = 1 << 29
 """Bytes up to which a checkpoint is written to see how long that takes; of larger ones a part."""
 
@@ -65,15 +68,30 @@ def calibrate(
     clock = _Clock(device)
     read = _read(source, clock) if isinstance(source, StoredActivations) else _harvest(*source, config, clock)
     pool = _enough(read.pool, config.batch_size)
-    sae = create_sae(config.sae, counts.d_in, hooks_in=(config.hook,), token_budget=config.tokens, device=device)
-    sample = pool.stacked((config.hook,))[:SAMPLE_TOKENS].to(device)
-    seconds = clock(lambda: initialise(sae, sample, seed=config.seed, normalise=config.rescale))
-    initialised = seconds * min(SAMPLE_TOKENS, counts.block_tokens) / sample.shape[0]
-    optimiser = make_optimiser(sae, config.schedule.lr)
+    sae = empty_sae(config, {hook: x.shape[1] for hook, x in pool.acts.items()})
+    sample = pool.take(slice(0, SAMPLE_TOKENS))
+    seconds = clock(lambda: start_sae(sae, config, sample))
+    initialised = seconds * min(SAMPLE_TOKENS, counts.block_tokens) / len(sample)
+    _settle(sae, sample.stacked(sae.hooks_in))
+    optimiser = make_optimiser(sae, config.schedule.lr, config.optimiser)
     per_step = _steps(config, sae, optimiser, pool, clock)
     per_checkpoint = _checkpoint(counts, sae, optimiser, clock)
     held = sum(x.nbytes for x in (*pool.acts.values(), pool.token_ids, pool.document, pool.position))
     return Calibration(read.per_token, initialised, per_step, per_checkpoint, peak_bytes(device), held)
+
+
+@torch.no_grad()
+def _settle(sae: SAE, sample: Tensor) -> None:
+    """Let a penalised SAE start where most of its steps will be: at the wanted number of active features, not half."""
+    if not sae.config.penalised:
+        return
+    centred, w = sae.centred(sample[:SETTLED_TOKENS]), sae.weights()
+    rank = min(max(1, round(sae.config.wanted_l0 / sae.d_sae * centred.shape[0])), centred.shape[0])
+    for rows in torch.arange(sae.d_sae, device=centred.device).split(SETTLED_FEATURES):
+        bound = (centred @ w.encoder[rows].t()).topk(rank, dim=0).values[-1]
+        sae.b_enc[rows] = -bound
+    if sae.threshold.ndim:
+        sae.threshold.zero_()
 
 
 class _Clock:
@@ -109,7 +127,7 @@ def _harvest(model: Model, stream: TokenStream, config: TrainConfig, clock: _Clo
     pieces: list[ActivationBatch] = []
 
     def harvest(batch: TokenBatch) -> None:
-        pieces.append(harvest_batch(model, batch, (config.hook,)))
+        pieces.append(harvest_batch(model, batch, config.all_hooks))
 
     work = [partial(harvest, batches[i]) for i in order]
     per_token = _per_token(work, [batches[i].n_kept for i in order], clock)
@@ -159,7 +177,7 @@ def _steps(
     def step() -> None:
         rows = torch.randperm(len(pool), generator=generator)[: config.batch_size].to(device)
         batch = pool.take(rows)
-        acts = {config.hook: batch.acts[config.hook].float()}
+        acts = {hook: x.float() for hook, x in batch.acts.items()}
         report = sae.losses(ActivationBatch(acts, batch.token_ids, batch.document, batch.position))
         lr = config.schedule.at(len(seconds), config.n_steps)
         update(sae, optimiser, report, lr=lr, clip_norm=config.clip_norm, step=len(seconds) + 1)
@@ -196,9 +214,9 @@ class _NoBatches:
 
 
 def _joined(pieces: Sequence[ActivationBatch]) -> ActivationBatch:
-    hook = next(iter(pieces[0].acts))
+    hooks = pieces[0].acts
     index = (torch.cat([getattr(piece, name) for piece in pieces]) for name in ("token_ids", "document", "position"))
-    return ActivationBatch({hook: torch.cat([piece.acts[hook] for piece in pieces])}, *index)
+    return ActivationBatch({hook: torch.cat([piece.acts[hook] for piece in pieces]) for hook in hooks}, *index)
 
 
 def _enough(pool: ActivationBatch, n_tokens: int) -> ActivationBatch:

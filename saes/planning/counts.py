@@ -19,18 +19,40 @@ INDEX_BYTES = 24
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One run in numbers. `d_in` is the hook's width, `forward_flops` the operations per token up to the hook."""
+    """One run in numbers.
+
+    `d_in` is the width of what is read, `other_width` that of what is reconstructed where it is another, `forward_flops`
+    the operations per token up to the deepest hook. Penalised SAEs are counted at the L0 that they are steered to; their
+    first steps are denser.
+    """
 
     config: TrainConfig
     d_in: int
     forward_flops: float
     model_bytes: int
     act_bytes: int
+    other_width: int | None = None
+
+    @property
+    def d_out(self) -> int:
+        return self.d_in if self.other_width is None else self.other_width
 
     @property
     def n_parameters(self) -> int:
         f = self.config.sae.d_sae
-        return 2 * self.d_in * f + f + self.d_in
+        skip = self.d_in * self.d_out if self.config.sae.skip else 0
+        more = {"jumprelu": f, "gated": 2 * f}.get(self.config.sae.architecture, 0)
+        return (self.d_in + self.d_out) * f + f + self.d_out + skip + more
+
+    @property
+    def read_width(self) -> int:
+        """Columns of a harvested token: a transcoder's input and output, else one and the same."""
+        return self.d_in + (self.other_width or 0)
+
+    @property
+    def k(self) -> float:
+        """Active features per token."""
+        return self.config.sae.wanted_l0
 
     @property
     def block_tokens(self) -> int:
@@ -50,28 +72,21 @@ class Counts:
         return steps // every + (1 if steps % every else 0)
 
     @property
-    def dense(self) -> bool:
-        """Whether the step has no sparse path."""
-        return self.config.sae.architecture == "standard"
-
-    @property
     def n_prefixes(self) -> int:
         return len(self.config.sae.prefix_widths())
 
     def step_flops(self) -> float:
-        """Operations of a step: the encoder's product, eight for each entry of the code and each of its d numbers
-        (decoding, gradients of values, decoder and encoder), and some twelve per parameter for Adam.
-
-        The standard architecture is dense: three products forward and backward for each of encoder and decoder.
-        """
-        b, d, sae = self.config.batch_size, self.d_in, self.config.sae
-        products = 12 * d * sae.d_sae * b if self.dense else 2 * d * sae.d_sae * b + 8 * sae.k * d * b
-        return float(products + 12 * self.n_parameters)
+        """Operations of a step: the encoder's product, eight for each entry of the code and each of its numbers
+        (decoding, gradients of values, decoder and encoder; four more for the second decoding of a gated SAE), and some
+        twelve per parameter for Adam."""
+        b, d, sae = self.config.batch_size, (self.d_in + self.d_out) / 2, self.config.sae
+        per_entry = 12 if sae.architecture == "gated" else 8
+        return float(2 * self.d_in * sae.d_sae * b + per_entry * self.k * d * b + 12 * self.n_parameters)
 
     def step_bytes(self) -> float:
         """Bytes that a step moves outside its products: selection, gathered rows, prefixes, Adam and upkeep."""
-        b, d, sae = self.config.batch_size, self.d_in, self.config.sae
-        entries = 10 * 4 * b * sae.d_sae if self.dense else 3 * 4 * b * sae.d_sae + 4 * 4 * sae.k * b * d
+        b, d, sae = self.config.batch_size, (self.d_in + self.d_out) / 2, self.config.sae
+        entries = 3 * 4 * b * sae.d_sae + 4 * 4 * self.k * b * d
         return float(entries + 4 * 4 * b * d * self.n_prefixes + (ADAM_BYTES + UPKEEP_BYTES) * self.n_parameters)
 
     @property
@@ -85,7 +100,7 @@ class Counts:
     @property
     def block_bytes(self) -> int:
         """The shuffle buffer and its permutation."""
-        return self.block_tokens * (self.d_in * self.act_bytes + INDEX_BYTES + 8)
+        return self.block_tokens * (self.read_width * self.act_bytes + INDEX_BYTES + 8)
 
     @property
     def trained_bytes(self) -> int:
@@ -96,9 +111,11 @@ class Counts:
     @property
     def step_workspace_bytes(self) -> int:
         """What a step allocates beside weights: chunks and candidates, codes in both orders, residuals of prefixes."""
-        b, d, sae = self.config.batch_size, self.d_in, self.config.sae
-        sparse = 200 * sae.k * b + 3 * 4 * 128 * sae.d_sae
-        return (6 * 4 * b * sae.d_sae if self.dense else sparse) + 4 * b * d * (self.n_prefixes + 5)
+        b, d, sae = self.config.batch_size, max(self.d_in, self.d_out), self.config.sae
+        sparse = 200 * self.k * b + 3 * 4 * 128 * sae.d_sae
+        # A penalised SAE begins where half of its features fire.
+        first = 6 * 4 * b * sae.d_sae if sae.architecture in ("standard", "gated") else 0
+        return int(max(sparse, first)) + 4 * b * d * (self.n_prefixes + 5)
 
     @property
     def harvest_workspace_bytes(self) -> int:

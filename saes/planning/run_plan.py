@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from interp.activations.store import StoredActivations
 from interp.datasets import TokenStream, open_stream
 from interp.hooks import capture
-from interp.models import Model, load_model, resolve_device
-from saes.origin import check_same_recipe
+from interp.models import Model, resolve_device
+from saes.origin import check_same_recipe, load_models
 from saes.planning.calibration import LARGEST_CHECKPOINT, Calibration, calibrate
 from saes.planning.counts import Counts
 from saes.planning.machine import available_bytes, free_disk_bytes, peak_bytes
@@ -120,11 +120,12 @@ def open_source(config: TrainConfig) -> Source:
     Raises: any InterpError that training would raise of its inputs.
     """
     if config.activations is not None:
-        store = StoredActivations(config.activations, hooks=(config.hook,))
+        store = StoredActivations(config.activations, hooks=config.all_hooks)
         check_same_recipe(config, store.manifest)
         return store
-    model = load_model(config.model, device=config.device, dtype=config.dtype, randomise_seed=config.randomise_model)
-    model.hook(config.hook)
+    model = load_models(config)
+    for hook in config.all_hooks:
+        model.hook(hook)
     return model, open_stream(config.dataset, model, config.data)
 
 
@@ -132,19 +133,29 @@ def counts_of(config: TrainConfig, source: Source) -> Counts:
     """The run in numbers, for the width of its hook and the depth of it in the model."""
     if isinstance(source, StoredActivations):
         _, chunk = next(source.iter_from({}))
-        acts = chunk.acts[config.hook]
-        return Counts(config, acts.shape[1], 0.0, 0, acts.element_size())
+        widths = {hook: acts.shape[1] for hook, acts in chunk.acts.items()}
+        return Counts(config, *_sizes(config, widths, 0.0, 0, chunk.acts[config.hook].element_size()))
     model, _ = source
     weights = sum(parameter.nbytes for parameter in model.hf.parameters())
-    flops = forward_flops(model, config.hook, config.data.context_size)
-    return Counts(config, model.hook(config.hook).width, flops, weights, model.dtype.itemsize)
+    weights += sum(parameter.nbytes for other in model.others.values() for parameter in other.hf.parameters())
+    flops = forward_flops(model, config.all_hooks, config.data.context_size)
+    widths = {hook: model.hook(hook).width for hook in config.all_hooks}
+    return Counts(config, *_sizes(config, widths, flops, weights, model.dtype.itemsize))
 
 
-def forward_flops(model: Model, hook: str, context_size: int) -> float:
-    """Operations per token of a forward pass that stops at `hook`, counted as a row of `context_size` runs."""
+def _sizes(
+    config: TrainConfig, widths: Mapping[str, int], flops: float, model_bytes: int, act_bytes: int
+) -> tuple[int, float, int, int, int | None]:
+    """What `Counts` asks for after the config: the input's width first, the output's last where it is another."""
+    d_in = sum(widths[hook] for hook in config.hooks_in)
+    return d_in, flops, model_bytes, act_bytes, None if config.hook_out is None else widths[config.hook_out]
+
+
+def forward_flops(model: Model, hooks: Sequence[str], context_size: int) -> float:
+    """Operations per token of a forward pass up to the deepest of `hooks`, counted as a row of `context_size` runs."""
     row = torch.zeros(1, context_size, dtype=torch.int64)
     with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
-        capture(model, row, (hook,), attention_mask=None if model.causal else torch.ones_like(row))
+        capture(model, row, hooks, attention_mask=None if model.causal else torch.ones_like(row))
     return float(counter.get_total_flops()) / context_size
 
 
