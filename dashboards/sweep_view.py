@@ -75,7 +75,8 @@ def _means(group: Members, key: str) -> tuple[float, float, float, float]:
     """Mean L0 and value, then their standard deviations over seeds (0 of a single one)."""
     values = np.array([[m.l0, getattr(m, key)] for m in group], dtype=float)
     spread = values.std(axis=0, ddof=1) if len(group) > 1 else np.zeros(2)
-    return (*(float(v) for v in values.mean(axis=0)), *(float(v) for v in spread))
+    l0, value = values.mean(axis=0).tolist()
+    return l0, value, float(spread[0]), float(spread[1])
 
 
 def _named(
@@ -157,8 +158,8 @@ def cost_figure(cost: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
     rows = ["each alone", "one pass"]
     figure = go.Figure(layout={"template": template(theme)})
     for name, values, colour in (
-        ("harvest", [alone, together], theme.down),
-        ("steps", [steps, steps], theme.bar),
+        ("harvest", [alone, together], theme.levels[3]),
+        ("steps", [steps, steps], theme.levels[1]),
     ):
         trace = go.Bar(
             y=rows, x=values, orientation="h", name=name, marker={"color": colour}, width=0.55,
@@ -172,7 +173,7 @@ def cost_figure(cost: Mapping[str, Any], theme: Theme = LIGHT) -> go.Figure:
 
 
 def curves_figure(members: Members, theme: Theme = LIGHT) -> go.Figure:
-    """Explained variance on the training stream, a panel for each line of the frontier; darker is sparser."""
+    """Explained variance on the training stream, a panel for each line of the frontier; lines say their L0."""
     shown = [m for m in members if m.curve]
     panels = list(dict.fromkeys((m.hook, m.line) for m in shown))
     hooks = {hook for hook, _ in panels}
@@ -194,6 +195,9 @@ def curves_figure(members: Members, theme: Theme = LIGHT) -> go.Figure:
                 hovertemplate="%{customdata}<br>EV %{y:.4f} at %{x:,} tokens<extra></extra>",
             )  # fmt: skip
             figure.add_trace(trace, row=place // columns + 1, col=place % columns + 1)
+        for index, group in enumerate(groups):
+            # The sparsest curve is the lowest: its label stands under it, out of the others' way.
+            _label_curve(figure, [m for m in mine if m.group == group], place, columns, below=index == 0)
     # The first steps, from nothing up, would press all that follows into a line.
     late = [y for m in shown for _, y in m.curve[max(1, len(m.curve) // 20) :]]
     if late:
@@ -201,4 +205,15 @@ def curves_figure(members: Members, theme: Theme = LIGHT) -> go.Figure:
         figure.update_yaxes(range=[low - 0.05 * (high - low), high + 0.05 * (high - low)])
     figure.update_xaxes(title_text="training tokens", row=max(1, math.ceil(len(panels) / columns)))
     figure.update_yaxes(title_text="explained variance", col=1)
-    return figure.update_annotations(font={"color": theme.muted, "size": 12})
+    return figure.update_annotations(font={"color": theme.muted, "size": 11})
+
+
+def _label_curve(figure: go.Figure, group: Members, place: int, columns: int, *, below: bool) -> None:
+    """The L0 of members that differ in their seed alone, at the end of the first one's curve."""
+    found = [m.l0 for m in group if m.l0 is not None]
+    if found:
+        x, y = group[0].curve[-1]
+        figure.add_annotation(
+            x=x, y=y, text=f"L0 {sum(found) / len(found):.0f}", xanchor="right", yshift=-10 if below else 9,
+            showarrow=False, row=place // columns + 1, col=place % columns + 1,
+        )  # fmt: skip

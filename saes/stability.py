@@ -9,6 +9,7 @@ Axes: f features of one dictionary, g of the other, c features of a block, n tok
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +22,7 @@ MIN_FIRINGS = 10
 """Tokens on which a feature must fire to be compared: of fewer, chance alone makes twins."""
 BLOCK = 512
 BINS = 20
-Firings = sparse.csr_matrix
+Firings: TypeAlias = sparse.csr_matrix
 """Activations of n tokens (rows) and all features of a dictionary (columns)."""
 
 

@@ -55,7 +55,7 @@ class SweepPage {
 
   lead() {
     const { members, training_tokens: trained, n_tokens: measured, model } = this.summary;
-    return `${members.length} SAEs trained side by side on the same ${trained.toLocaleString("en-US")} tokens of ${model}'s activations, each byte for byte what it is when trained alone. Measured on the same ${measured.toLocaleString("en-US")} held-out tokens.`;
+    return `${members.length} SAEs trained side by side on the same ${trained.toLocaleString("en-US")} tokens of activations of ${model}, each byte for byte what it is when trained alone. Measured on the same ${measured.toLocaleString("en-US")} held-out tokens.`;
   }
 
   frontiers() {
@@ -87,7 +87,7 @@ class SweepPage {
   }
 
   training() {
-    return this.figure("curves", "Explained variance while training", "on the training stream; darker is sparser");
+    return this.figure("curves", "Explained variance while training", "on the training stream; a line for each seed");
   }
 
   cost() {
