@@ -15,7 +15,16 @@ from torch import Tensor
 
 from interp.errors import ArtifactError
 from interp.loop import BatchSource, Trainable
-from interp.storage import make_folder, new_folder, read_json, read_tensors, write_json, write_tensors, write_text
+from interp.storage import (
+    make_folder,
+    new_folder,
+    read_json,
+    read_tensors,
+    restore_folder,
+    write_json,
+    write_tensors,
+    write_text,
+)
 
 SCHEMA_VERSION = 1
 
@@ -112,17 +121,28 @@ def save_checkpoint(folder: Path, state: TrainState, *, keep: int = 2) -> Path:
         )
     write_text(folder / "latest", path.name + "\n")
     others = [other for other in list_checkpoints(folder) if other != path]
-    stale = [*others[: len(others) - keep + 1], *folder.glob(".step_*.tmp")]
-    for old in stale:
-        shutil.rmtree(old, ignore_errors=True)
+    _drop(folder, others, keep - 1)
     return path
+
+
+def drop_old(folder: Path, *, step: int, keep: int) -> None:
+    """Of the checkpoints up to `step` leave the newest `keep`: a kill may have come before the last one did so."""
+    _drop(folder, [path for path in list_checkpoints(folder) if step_of(path) <= step], keep)
+
+
+def _drop(folder: Path, found: list[Path], keep: int) -> None:
+    for old in [*found[: max(0, len(found) - keep)], *folder.glob(".step_*.tmp")]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(path.name.removeprefix("step_"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    found = {path: re.fullmatch(r"step_(\d+)", path.name) for path in folder.glob("step_*")}
-    numbered = {path: int(match[1]) for path, match in found.items() if match}
-    return sorted(numbered, key=lambda path: numbered[path])
+    return sorted((path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.name)), key=step_of)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -134,6 +154,9 @@ def latest_checkpoint(folder: Path) -> Path | None:
     if not pointer.exists():
         return None
     name = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    if re.fullmatch(r"step_\d+", name):
+        # A kill may have left it aside while it was written anew.
+        restore_folder(folder / name)
     for path in list_checkpoints(folder):
         if path.name == name:
             return path

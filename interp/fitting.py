@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from interp.checkpoints import TrainState, restore_state, save_checkpoint, take_state
+from interp.checkpoints import TrainState, drop_old, restore_state, save_checkpoint, take_state
 from interp.health.expected import expected_of
 from interp.loop import BatchSource, Schedule, StepDone, Trainable, fit
 from interp.recording import MetricsFile, Recording, Row, record, shown
@@ -39,6 +39,7 @@ class FolderFit:
         """
         if state is not None:
             restore_state(state, task, optimiser, batches)
+            drop_old(run.checkpoints, step=state.step, keep=recording.keep_checkpoints)
         self.run, self.start = run, state.step if state else 0
         self._task, self._optimiser, self._batches = task, optimiser, batches
         self._n_steps, self._recording = n_steps, recording

@@ -23,7 +23,7 @@ from pydantic import Field
 from interp.config import Config, read_yaml
 from interp.errors import ArtifactError, ConfigError
 from interp.hub_documents import former_hash
-from interp.storage import is_there, make_folder, read_json, write_json, write_text
+from interp.storage import holds_text, is_there, make_folder, read_json, write_json, write_text
 
 SCHEMA_VERSION = 1
 C = TypeVar("C", bound=Config)
@@ -142,19 +142,20 @@ class RunFolder:
         Raises: ConfigError if a run is there already; StorageError if the folder cannot be written.
         """
         run = cls(Path(path))
-        run.check_free()
+        run.check_free(config)
         make_folder(run.path)
         write_text(run.config_path, config.to_yaml())
         run.write_manifest(manifest)
         return run
 
-    def check_free(self) -> None:
-        """Raises: ConfigError if a run or a config is there already."""
+    def check_free(self, config: Config | None = None) -> None:
+        """Raises: ConfigError if a run is there already, or another config than the one that is to be written."""
         if self.started:
             raise ConfigError(
                 f"{self.path}: already holds a run; give another --out, or --resume to go on with this one"
             )
-        if self.config_path.exists():
+        # The same config alone is what a kill leaves before there is a manifest.
+        if self.config_path.exists() and (config is None or not holds_text(self.config_path, config.to_yaml())):
             raise ConfigError(f"{self.config_path}: is there without a run and would be replaced; give another --out")
 
     def manifest(self) -> RunManifest:

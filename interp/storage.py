@@ -1,13 +1,15 @@
 """Files that are whole or absent: temporary name, fsync, rename. Damage and full disks are told in one line."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +70,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Raises: StorageError if the disk is full or the folder cannot be written; the old file is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path, path.parent)
     with told(path):
         try:
             with temporary.open("wb") as file:
+                _mark_held(file.fileno())
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
             _sync_folder(path.parent)
+            _clear_leftovers(path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -97,6 +101,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     data = dump_tensors(flat)
     write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def holds_text(path: Path, text: str) -> bool:
+    """Whether a file holds just this text."""
+    return path.is_file() and path.read_bytes() == text.encode("utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -154,23 +163,25 @@ def sha256_of(path: Path) -> str:
 def new_folder(path: Path, *, within: Path | None = None) -> Iterator[Path]:
     """A folder that appears under its name only when the block ended well; it then replaces an older one.
 
-    It grows beside its place, or `within` a folder of the same disk that its owner clears after a kill.
+    It grows beside its place, or `within` another folder of the same disk.
 
     Raises: StorageError if it cannot be written; nothing is then left behind.
     """
-    temporary = (within or path.parent) / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = _temporary(path, within or path.parent)
     restore_folder(path)
     with told(path):
         temporary.mkdir(parents=True)
     try:
-        yield temporary
-        with told(path):
-            _sync_folder(temporary)
-            # Two renames: the older folder is whole on disk, here or aside, until the new one stands in its place.
-            if path.is_dir():
-                path.replace(_aside(path))
-            temporary.replace(path)
-            _sync_folder(path.parent)
+        with _held(temporary):
+            yield temporary
+            with told(path):
+                _sync_folder(temporary)
+                # Two renames: the older folder is whole on disk, here or aside, until the new one stands in its place.
+                if path.is_dir():
+                    path.replace(_aside(path))
+                temporary.replace(path)
+                _sync_folder(path.parent)
+                _clear_leftovers(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         restore_folder(path)
@@ -199,16 +210,59 @@ def new_file(path: Path) -> Iterator[Path]:
 
     Raises: StorageError if it cannot be put there; nothing is then left behind.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path, path.parent)
+    with told(path):
+        temporary.touch()
     try:
-        yield temporary
-        with told(path):
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
+        with _held(temporary):
+            yield temporary
+            with told(path):
+                with temporary.open("rb") as file:
+                    if os.fstat(file.fileno()).st_size == 0:
+                        raise OSError(errno.ENODATA, "nothing was written")
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+                _sync_folder(path.parent)
+                _clear_leftovers(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, folder: Path) -> Path:
+    return folder / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+
+
+@contextmanager
+def _held(temporary: Path) -> Iterator[None]:
+    """Mark what grows under a temporary name as somebody's."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        _mark_held(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _mark_held(descriptor: int) -> None:
+    """The mark goes with the process, however that ends."""
+    # A file system without locks: what a kill leaves then stays.
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what killed writers of the same path left beside it; what a living one holds stays."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    for left in path.parent.iterdir():
+        if not name.fullmatch(left.name):
+            continue
+        with suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _sync_folder(path: Path) -> None:

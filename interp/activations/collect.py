@@ -51,7 +51,7 @@ def collect(config: CollectConfig, *, resume: bool = False) -> RunFolder:
     run = RunFolder(config.out)
     goes_on = resume and run.started
     if not goes_on:
-        run.check_free()
+        run.check_free(config)
     model = load_model(config.model, device=config.device, dtype=config.dtype)
     stream = open_stream(config.dataset, model, config.data)
     source = Harvest(model, stream, config.hooks)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from interp.checkpoints import (
+    drop_old,
     latest_checkpoint,
     list_checkpoints,
     load_checkpoint,
@@ -148,6 +149,36 @@ def test_the_checkpoint_just_written_stays(tmp_path):
     save_checkpoint(tmp_path, take_state(task, optimiser, batches, step=20, n_tokens=0, metrics_offset=0), keep=1)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step_20"]
     assert latest_checkpoint(tmp_path).name == "step_20"
+
+
+def _saved(folder, *steps, keep=9):
+    task, optimiser, batches = _start()
+    for step in steps:
+        save_checkpoint(
+            folder, take_state(task, optimiser, batches, step=step, n_tokens=0, metrics_offset=0), keep=keep
+        )
+
+
+@pytest.mark.parametrize("keep", range(1, 8))
+def test_as_many_checkpoints_stay_as_are_to_be_kept(tmp_path, keep):
+    _saved(tmp_path, *range(1, 8), keep=keep)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [f"step_{step}" for step in range(8 - keep, 8)]
+
+
+def test_what_a_kill_kept_from_going_goes_on_resume_and_later_ones_stay(tmp_path):
+    _saved(tmp_path, 1, 2, 3, 4)
+    (tmp_path / "step_1" / "state.json").unlink()
+    (tmp_path / ".step_4.0123abcd.tmp").mkdir()
+    drop_old(tmp_path, step=3, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step_2", "step_3", "step_4"]
+
+
+def test_a_checkpoint_that_was_being_written_anew_is_found(tmp_path):
+    """As a kill leaves it between the two renames by which a folder is replaced."""
+    _saved(tmp_path, 1, 2)
+    (tmp_path / "step_2").rename(tmp_path / ".step_2.old")
+    assert latest_checkpoint(tmp_path) == tmp_path / "step_2"
+    assert load_checkpoint(tmp_path / "step_2").step == 2
 
 
 @pytest.mark.parametrize("pointer", [b"\xff\xfe", b"", b"step_9", b"../step_1"])

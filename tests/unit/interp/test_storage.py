@@ -136,3 +136,44 @@ def test_a_new_file_is_there_whole_or_not_at_all(tmp_path):
     with pytest.raises(StorageError), storage.new_file(path):
         pass
     assert [found.name for found in tmp_path.iterdir()] == ["x.bin"]
+
+
+def _left_by_a_kill(path):
+    left = path.with_name(f".{path.name}.0123abcd.tmp")
+    left.write_text("half")
+    return left
+
+
+def _write_anew(path):
+    if path.name == "folder":
+        _folder(path, "new")
+    elif path.name == "table":
+        with storage.new_file(path) as temporary:
+            temporary.write_text("new")
+    else:
+        storage.write_text(path, "new")
+
+
+@pytest.mark.parametrize("name", ["file", "table", "folder"])
+def test_what_a_killed_writer_left_goes_when_its_file_is_written(tmp_path, name):
+    path, other = tmp_path / name, _left_by_a_kill(tmp_path / "other")
+    left = _left_by_a_kill(path)
+    if name == "folder":
+        left.unlink()
+        left.mkdir()
+        (left / "half").write_text("half")
+    _write_anew(path)
+    assert not left.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize("name", ["file", "table", "folder"])
+def test_what_another_writer_is_at_stays(tmp_path, name):
+    """Two writers of one name: neither takes the other's half-written file, the last one to end stays."""
+    path = tmp_path / name
+    writer = storage.new_folder(path) if name == "folder" else storage.new_file(path)
+    with writer as temporary:
+        (temporary / "x" if name == "folder" else temporary).write_text("slow")
+        _write_anew(path)
+    assert (path / "x" if name == "folder" else path).read_text() == "slow"
+    assert [p.name for p in tmp_path.iterdir()] == [name]
