@@ -43,7 +43,7 @@ def sweep(
         if folder.record().status == "finished":
             return folder
     else:
-        folder.check_free()
+        folder.check_free(config)
     origin = open_origin(config.base, config.hooks)
     shared = SharedBatches(shuffled(config.base, origin))
     memory = check_memory(config, origin.source.widths)

@@ -16,7 +16,7 @@ from interp.checkpoints import list_checkpoints
 from interp.config import Config, read_yaml
 from interp.errors import ArtifactError, ConfigError
 from interp.runs import RunFolder, differences, hardware, installed_versions, source_commit, this_command
-from interp.storage import is_there, make_folder, read_json, write_json, write_text
+from interp.storage import holds_text, is_there, make_folder, read_json, write_json, write_text
 from saes.sweep_config import Member, SweepConfig
 from saes.training import FREE_ON_RESUME as FREE_FOR_A_RUN
 
@@ -177,11 +177,13 @@ class SweepFolder:
         write_text(self.config_path, config.to_yaml())
         self.write_record(record)
 
-    def check_free(self) -> None:
+    def check_free(self, config: SweepConfig) -> None:
         """Raises: ConfigError if a sweep, or anything of that name, is there already."""
         if self.started:
             raise ConfigError(f"{self.path}: already holds a sweep; give another --out, or --resume to go on with it")
-        for path in (self.config_path, self.path / "runs"):
+        # The same config alone is what a kill leaves before there is a record.
+        same = holds_text(self.config_path, config.to_yaml())
+        for path in (*(() if same else (self.config_path,)), self.path / "runs"):
             if is_there(path):
                 raise ConfigError(f"{path}: is there without a sweep and would be replaced; give another --out")
 
