@@ -38,24 +38,25 @@ def save_sae(folder: Path, sae: SAE, facts: Mapping[str, Any]) -> None:
 
     Raises: StorageError if it cannot be written; ConfigError for an SAE that no format holds.
     """
+    if max(len(sae.hooks_in), len(sae.hooks_out)) > 1 and not isinstance(sae.wiring, Crosscoding):
+        raise ConfigError(f"got hooks {sae.hooks_in} -> {sae.hooks_out}; expected one hook, or a crosscoder's widths")
     folded = sae.folded()
+    if is_own(folded):
+        config = None
+        layout, tensors = to_own(folded)
+        told = {"architecture": _wired_name(folded), "normalisation": "scaled at run time", **layout}
+    else:
+        config, tensors = to_saelens(folded, facts)
+        name = _architecture_name(config["architecture"], folded.config)
+        told = {"architecture": name, "normalisation": _normalisation(sae)}
     own = {
         "schema_version": SCHEMA_VERSION,
         "hook": sae.hooks_in[0],
         "prefixes": list(folded.config.prefix_widths()),
+        **told,
         **{name: value for name, value in facts.items() if name != "hook"},
         "sae": folded.config.model_dump(mode="json"),
     }
-    if is_own(folded):
-        layout, tensors = to_own(folded)
-        own |= {"architecture": _wired_name(folded), "normalisation": "scaled at run time", **layout}
-        config = None
-    else:
-        config, tensors = to_saelens(folded, facts)
-        own |= {
-            "architecture": _architecture_name(config["architecture"], folded.config),
-            "normalisation": _normalisation(sae),
-        }
     with new_folder(folder) as temporary:
         digest = write_tensors(temporary / WEIGHTS, tensors)
         if config is not None:

@@ -21,8 +21,8 @@ INDEX_BYTES = 24
 class Counts:
     """One run in numbers.
 
-    `d_in` is the width of what is read, `other_width` that of what is reconstructed where it is another, `forward_flops`
-    the operations per token up to the deepest hook. Penalised SAEs are counted at the L0 that they are steered to; their
+    `d_in` is the width of what is read, `other_width` of what is reconstructed where it is another, `forward_flops`
+    the operations per token up to the deepest hook. Penalised SAEs are counted at the L0 they are steered to; their
     first steps are denser.
     """
 
