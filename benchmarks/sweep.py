@@ -27,10 +27,11 @@ from interp.code import ActivationBatch
 from interp.errors import InterpError
 from interp.loop import StepDone, fit
 from interp.runs import hardware
+from saes.optimiser import make_optimiser
 from saes.origin import Origin, open_origin
 from saes.sweep import SharedBatches
 from saes.train_config import TrainConfig
-from saes.training import make_optimiser, new_sae, shuffled
+from saes.training import new_sae, shuffled
 
 N_SAES = 8
 
@@ -80,7 +81,7 @@ def steps_of(config: TrainConfig, origin: Origin, batches: Any, sample: Any, *, 
     """A new SAE, driven by whoever iterates."""
     one = config.model_copy(update={"seed": seed})
     sae = new_sae(one, origin, sample, fresh=True)
-    optimiser = make_optimiser(sae, one.schedule.lr)
+    optimiser = make_optimiser(sae, one.schedule.lr, one.optimiser)
     return fit(sae, optimiser, batches, schedule=one.schedule, n_steps=one.n_steps, clip_norm=one.clip_norm)
 
 

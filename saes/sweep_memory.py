@@ -13,6 +13,7 @@ from saes.planning.machine import available_bytes, peak_bytes
 from saes.planning.rates import STORED_CPU, STORED_CUDA
 from saes.planning.run_plan import counted_seconds, forward_flops, open_source
 from saes.sweep_config import SweepConfig
+from saes.train_config import TrainConfig
 
 ACT_BYTES = 4
 
@@ -48,7 +49,7 @@ def plan_sweep(config: SweepConfig) -> SweepPlan:
         assert isinstance(source, tuple)
         model, _ = source
         widths = {hook: model.hook(hook).width for hook in config.hooks}
-        flops = max(forward_flops(model, hook, config.base.data.context_size) for hook in config.hooks)
+        flops = forward_flops(model, config.hooks, config.base.data.context_size)
     rates = STORED_CUDA if device.type == "cuda" else STORED_CPU
     counted = [counted_seconds(one, rates) for one in _counts(config, widths, flops)]
     harvest, steps = counted[0]["harvest"], sum(one["steps"] for one in counted)
@@ -98,7 +99,9 @@ def check_memory(config: SweepConfig, widths: Mapping[str, int]) -> dict[str, in
 
 
 def _counts(config: SweepConfig, widths: Mapping[str, int], flops: float = 0.0) -> list[Counts]:
-    return [
-        Counts(member.config, sum(widths[hook] for hook in member.config.hooks_in), flops, 0, ACT_BYTES)
-        for member in config.members()
-    ]
+    return [_count(member.config, widths, flops) for member in config.members()]
+
+
+def _count(config: TrainConfig, widths: Mapping[str, int], flops: float) -> Counts:
+    d_in = sum(widths[hook] for hook in config.hooks_in)
+    return Counts(config, d_in, flops, 0, ACT_BYTES, None if config.hook_out is None else widths[config.hook_out])

@@ -9,12 +9,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from interp.datasets import open_stream
 from interp.errors import ArtifactError, InterpError
-from interp.models import Model, load_model
+from interp.models import Model
 from interp.runs import RunFolder
 from interp.storage import read_json, write_json
 from saes.evaluate_run import evaluate_parts
 from saes.evaluation import Evaluation
 from saes.io import load_facts, load_sae
+from saes.origin import load_models
 from saes.run_parts import RunParts
 from saes.sweep_config import Member, SweepConfig
 from saes.sweep_folder import MemberRecord, SweepFolder, SweepRecord
@@ -96,7 +97,7 @@ def measure_sweep(folder: SweepFolder, *, n_tokens: int, seed: int = 0) -> Sweep
     if record.status != "finished":
         raise ArtifactError(f"{folder.path}: training was not finished; go on with `interp sweep CONFIG --resume`")
     base = config.base
-    model = load_model(base.model, device=base.device, dtype=base.dtype, randomise_seed=base.randomise_model)
+    model = load_models(base)
     if model.content_hash != record.model.get("content_hash"):
         raise ArtifactError(f"{folder.path}: model {model.name} has changed since the sweep was trained; restore it")
     members = config.members()
@@ -191,7 +192,7 @@ def _score(
         status=record.status,
         note=record.message if record.message is not None else evaluation if isinstance(evaluation, str) else None,
         architecture=config.sae.architecture,
-        k=config.sae.k if "topk" in config.sae.architecture or config.sae.architecture == "matryoshka" else None,
+        k=config.sae.k if config.sae.l0_control or not config.sae.penalised else None,
         d_sae=config.sae.d_sae,
         lr=config.schedule.lr,
         seed=config.seed,

@@ -51,6 +51,8 @@ def _config(path, inputs, grid, *, also=(), **base):
 GRID = {"sae.architecture": ["matryoshka", "topk"], "seed": [0, 3]}
 ALSO = (
     {"sae.architecture": "standard", "schedule.lr": 1e-3},
+    {"sae.architecture": "gated"},
+    {"sae.architecture": "jumprelu"},
     {"sae.architecture": "batch_topk", "hook": OTHER_HOOK, "sae.d_sae": 32},
 )
 
@@ -94,6 +96,8 @@ def test_members_are_proper_runs_under_readable_names(swept):
         "L1.resid_post_topk_d64_lr3e-4_s0",
         "L1.resid_post_topk_d64_lr3e-4_s3",
         "L1.resid_post_standard_d64_lr1e-3_s0",
+        "L1.resid_post_gated_d64_lr3e-4_s0",
+        "L1.resid_post_jumprelu_d64_lr3e-4_s0",
         "L0.mlp_out_batch_topk_d32_lr3e-4_s0",
     }
     record = json.loads((swept / "sweep.json").read_text())
@@ -162,7 +166,7 @@ def test_a_dry_run_names_members_and_writes_nothing(config, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(["sweep", config, "--out", str(out), "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert len(told["members"]) == 6
+    assert len(told["members"]) == 8
     assert told["fits_memory"]
     assert told["alone_seconds"] > told["harvest_seconds"] + told["steps_seconds"]
     assert not out.exists()
@@ -205,7 +209,7 @@ def _step(out):
         return 0
 
 
-@pytest.mark.parametrize("after", [0, 4, 9])
+@pytest.mark.parametrize("after", [0, 5, 11])
 def test_a_sweep_cut_off_between_members_checkpoints_resumes_to_the_same_bytes(
     config, swept, tmp_path, monkeypatch, after
 ):
@@ -255,7 +259,7 @@ def test_a_member_that_was_finished_alone_is_left_as_it_is(config, swept, tmp_pa
     def stop(folder, state, **more):
         original(folder, state, **more)
         saved.append(state.step)
-        if saved.count(14) == 6:
+        if saved.count(14) == 8:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting, "save_checkpoint", stop)
