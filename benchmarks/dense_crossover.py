@@ -3,9 +3,9 @@
 usage: chrt -r 1 python benchmarks/dense_crossover.py [--threads N] [--clock cpu] [--device cpu] [--limit SECONDS]
 
 At each size a standard SAE takes both paths through the whole step (losses and backward) on random codes: a bias makes
-the wanted share of features fire. The share doubles until the dense path is faster; where the two cross is interpolated
-in logarithms. Small sizes come first; none is begun after the limit. The last line of standard output is one JSON
-object, everything else goes to standard error. `saes/ops/crossover.py` keeps what it found.
+the wanted share of features fire. The share is doubled or halved until the other path is faster; where the two cross is
+interpolated in logarithms. Small sizes come first; none is begun after the limit. The last line of standard output is
+one JSON object, everything else goes to standard error. `saes/ops/crossover.py` keeps what it found.
 """
 
 import argparse
@@ -29,10 +29,13 @@ WIDTHS = (1024, 4096, 8192, 16384)
 SHARES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 N_TOKENS = 2048
 N_TURNS = 2
+ENOUGH_SECONDS = 1.0
+"""Once so long has been spent at one share, there is no further turn."""
 ALWAYS, NEVER = -1.0, 2.0
 """Shares from which on the dense path is taken: from any, from none."""
 
 Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def build(d: int, f: int, device: str) -> tuple[SAE, ActivationBatch]:
@@ -67,34 +70,39 @@ def both(sae: SAE, batch: ActivationBatch, share: float, clock: Clock) -> dict[s
     """The fastest of some turns of each path with this share of the features active."""
     with torch.no_grad():
         sae.b_enc.fill_(-math.sqrt(2) * float(torch.erfinv(torch.tensor(1 - 2 * share, dtype=torch.float64))))
-    turns = [[seconds_of_step(sae, batch, path, clock) for path in (NEVER, ALWAYS)] for _ in range(N_TURNS)]
+    turns: list[list[float]] = []
+    while len(turns) < N_TURNS and sum(map(sum, turns)) < ENOUGH_SECONDS:
+        turns.append([seconds_of_step(sae, batch, path, clock) for path in (NEVER, ALWAYS)])
     sparse, dense = (min(column) for column in zip(*turns, strict=True))
     return {"share": share, "sparse_seconds": sparse, "dense_seconds": dense}
 
 
-def crossing(points: list[dict[str, float]]) -> float | None:
-    """The share at which both take the same time; None where the sparse path always won."""
-    lead = [math.log(point["sparse_seconds"] / point["dense_seconds"]) for point in points]
-    if lead[0] >= 0:
-        return points[0]["share"]
-    for (low, a), (high, b) in pairwise(zip(points, lead, strict=True)):
-        if b >= 0:
-            return low["share"] * (high["share"] / low["share"]) ** (-a / (b - a))
-    return None
+def lead(point: dict[str, float]) -> float:
+    """By how much the dense path is faster, in logarithms."""
+    return math.log(point["sparse_seconds"] / point["dense_seconds"])
 
 
-def measure(d: int, f: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The crossing at one size."""
-    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+def crossing(points: list[dict[str, float]]) -> float:
+    """The share at which both take the same time; the last one measured where none was found."""
+    for low, high in pairwise(points):
+        if lead(low) < 0 <= lead(high):
+            part = -lead(low) / (lead(high) - lead(low))
+            return low["share"] * (high["share"] / low["share"]) ** part
+    return points[0]["share"] if lead(points[0]) >= 0 else points[-1]["share"]
+
+
+def measure(d: int, f: int, first: float, options: argparse.Namespace) -> dict[str, Any]:
+    """The crossing at one size, looked for from a first share: down from there, or up, until it is passed."""
     sae, batch = build(d, f, options.device)
-    both(sae, batch, SHARES[0], clock)
-    points: list[dict[str, float]] = []
-    for share in SHARES:
-        points.append(both(sae, batch, share, clock))
-        if points[-1]["sparse_seconds"] > points[-1]["dense_seconds"]:
+    index = min(range(len(SHARES)), key=lambda i: abs(math.log(SHARES[i] / first)))
+    points = [both(sae, batch, SHARES[index], CLOCKS[options.clock])]
+    towards = -1 if lead(points[0]) >= 0 else 1
+    while 0 <= (index := index + towards) < len(SHARES):
+        points.append(both(sae, batch, SHARES[index], CLOCKS[options.clock]))
+        if (lead(points[-1]) >= 0) != (lead(points[0]) >= 0):
             break
-    found = crossing(points)
-    result = {"d": d, "f": f, "share": None if found is None else round(found, 3)}
+    points.sort(key=lambda point: point["share"])
+    result = {"d": d, "f": f, "share": round(crossing(points), 3)}
     print(json.dumps(result), file=sys.stderr, flush=True)
     return {**result, "points": [{name: round(value, 4) for name, value in point.items()} for point in points]}
 
@@ -103,19 +111,19 @@ def main() -> None:
     """Measure the sizes that fit into the time and print the table as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of the measured process")
-    parser.add_argument(
-        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for busy machines"
-    )
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="cpu: processor time, for busy machines")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--limit", type=float, default=600, help="seconds after which no further size is begun")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    begun, table, left_out = time.monotonic(), [], []
+    both(*build(DEPTHS[0], WIDTHS[0], options.device), SHARES[0], CLOCKS[options.clock])
+    begun, left_out = time.monotonic(), []
+    table: list[dict[str, Any]] = []
     for d, f in sorted(product(DEPTHS, WIDTHS), key=math.prod):
         if time.monotonic() - begun > options.limit:
             left_out.append([d, f])
         else:
-            table.append(measure(d, f, options))
+            table.append(measure(d, f, table[-1]["share"] if table else SHARES[-2], options))
     print(json.dumps({"table": table, "left_out": left_out, "tokens": N_TOKENS, **vars(options)}))
 
 

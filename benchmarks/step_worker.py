@@ -21,7 +21,7 @@ def main() -> None:
     task, tensors = read_task(Path(folder))
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     module = importlib.import_module(f"step_{library}")
-    step, counts = module.build(task, tensors, json.loads(settings))
+    trainee = module.build(task, tensors, json.loads(settings))
     done = 0
     # Libraries print as they please; answers alone go to the real standard output.
     answers, sys.stdout = sys.stdout, sys.stderr
@@ -31,13 +31,16 @@ def main() -> None:
         if request.get("floor"):
             answer["seconds"] = module.floor_seconds(task, tensors, clock)
         for _ in range(request.get("steps", 0)):
-            x = tensors[f"batch_{done % task.n_batches}"]
             begun = clock()
-            terms = step(x)
+            terms = trainee.step(done % task.n_batches)
             answer["seconds"].append(clock() - begun)
             answer["terms"].append(terms)
             done += 1
-        print(json.dumps({**answer, "counts": counts()}), file=answers, flush=True)
+        if request.get("l0"):
+            answer["l0"] = trainee.l0(0)
+        if request.get("moments"):
+            answer["moments"] = trainee.moments()
+        print(json.dumps({**answer, "counts": trainee.counts()}), file=answers, flush=True)
 
 
 main()

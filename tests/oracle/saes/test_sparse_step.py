@@ -7,7 +7,7 @@ from torch import Tensor
 from interp.code import ActivationBatch, Code
 from saes import SAE, SAEConfig, create_sae, initialise
 from saes.losses import prefix_weights
-from saes.ops import crossover
+from saes.ops import crossover, dense
 from saes.ops.sparse import Pattern, encode_values, prefix_losses, sparse_decode
 
 ARCHITECTURES = ("topk", "batch_topk", "matryoshka")
