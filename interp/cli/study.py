@@ -9,6 +9,7 @@ import click
 from interp.cli.evaluate import COUNT
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.study_architectures import command as architectures
 from interp.cli.study_features import command as feature_sample
 from interp.cli.study_names import command as name_hierarchy
 from interp.cli.study_synthetic import command as synthetic
@@ -27,6 +28,7 @@ Examples:
   interp study null-arms --model ./stories260K --hook blocks.2.hook_resid_post --tokens 1M --out runs/stories
   interp study feature-sample runs/stories
   interp study name-hierarchy --out runs/names
+  interp study architectures --hook blocks.2.hook_resid_post --tokens 300k --d-sae 1024 --k 16 --out runs/architectures
 """
 
 _TOY_EXAMPLES = """\b
@@ -137,3 +139,4 @@ def null_arms(config_file: Path | None, seeds: int, eval_tokens: int, as_json: b
 command.add_command(feature_sample)
 command.add_command(synthetic)
 command.add_command(name_hierarchy)
+command.add_command(architectures)

@@ -1,0 +1,84 @@
+"""Treebanks in CoNLL-U: sentences, their words, and where in the text each word stands.
+
+Source: universaldependencies.org/format.html; columns ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from interp.errors import DataError
+from interp.storage import is_there
+
+_COLUMNS = 10
+_TEXT = "# text = "
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a sentence: characters `start` to `end` (exclusive) of its text.
+
+    features: morphology, such as {"Number": "Plur"}.
+    """
+
+    form: str
+    lemma: str
+    upos: str
+    features: Mapping[str, str]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence as it was written, and those of its words that were found in it."""
+
+    text: str
+    words: tuple[Word, ...]
+
+
+def read_conllu(path: Path) -> Iterator[Sentence]:
+    """Sentences that have their text. Words that do not stand there as they are spelt are left out.
+
+    Raises: DataError if the file is missing, or a line has another number of columns.
+    """
+    if not is_there(path):
+        raise DataError(f"{path}: no such file; give a treebank in CoNLL-U")
+    text: str | None = None
+    rows: list[list[str]] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            line = line.rstrip("\n")
+            if line.startswith(_TEXT):
+                text = line.removeprefix(_TEXT)
+            elif line and not line.startswith("#"):
+                rows.append(_columns(line, path, number))
+            elif not line:
+                yield from _sentence(text, rows)
+                text, rows = None, []
+    yield from _sentence(text, rows)
+
+
+def _columns(line: str, path: Path, number: int) -> list[str]:
+    columns = line.split("\t")
+    if len(columns) != _COLUMNS:
+        raise DataError(f"{path}: line {number} has {len(columns)} columns; expected the {_COLUMNS} of CoNLL-U")
+    return columns
+
+
+def _sentence(text: str | None, rows: list[list[str]]) -> Iterator[Sentence]:
+    if text is None or not rows:
+        return
+    words, cursor = [], 0
+    for identity, form, lemma, upos, _, features, *_ in rows:
+        # Ranges are contractions, whose parts follow; decimals are words that were never written.
+        start = text.find(form, cursor) if identity.isdigit() else -1
+        if start < 0:
+            continue
+        cursor = start + len(form)
+        words.append(Word(form, lemma, upos, _features(features), start, cursor))
+    yield Sentence(text, tuple(words))
+
+
+def _features(column: str) -> dict[str, str]:
+    return {} if column == "_" else dict(pair.split("=", 1) for pair in column.split("|") if "=" in pair)
