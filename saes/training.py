@@ -65,7 +65,7 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
     elif resume_from is not None:
         raise ArtifactError(f"{config.out}: holds no run to resume from {resume_from}; check --out")
     else:
-        run.check_free()
+        run.check_free(config)
     origin = open_origin(config)
     batches = shuffled(config, origin)
     checkpoint = _checkpoint(run, resume_from) if goes_on else None
