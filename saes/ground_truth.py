@@ -21,7 +21,7 @@ from saes.synthetic_world import Tokens, World
 
 @dataclass(frozen=True, slots=True)
 class TruthScores:
-    """Scores of a dictionary against the features that made its input. All but the counts lie between 0 and 1.
+    """Scores of a dictionary against the features that made its input.
 
     `precision`, `recall` and `f1` are means over latents, each against the true feature nearest to its decoder row by
     absolute cosine; several latents may share one (`uniqueness`: distinct features per latent). The same with

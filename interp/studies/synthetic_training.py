@@ -31,8 +31,8 @@ class SyntheticStudyConfig(Config):
 
     The features are a small form of the published ones (power law 0.5, trees of branching 4 and depth 3 with exclusive
     children): ten trees for the eight that the scale would give, and a parent that has a child on nine of ten of its
-    tokens, so that hierarchy weighs on a dictionary that holds a quarter of the features. With 0.6 for `child_share`,
-    few children are frequent enough to be held, and BatchTopK has the better F1.
+    tokens, so that hierarchy weighs on a dictionary that holds a quarter of the features. Length of training matters:
+    after 1,500 steps the F1 of Matryoshka and BatchTopK differ by no more than seeds do; after 5,000 by more.
     """
 
     data: SyntheticConfig = SyntheticConfig()
