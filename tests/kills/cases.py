@@ -13,14 +13,15 @@ from tests.texts import tiny_texts, write_jsonl
 
 OUT = "run"
 """What every case writes, relative to the folder that it is run in."""
-N_STEPS, BATCH, SAVE_EVERY = 40, 64, 6
+N_STEPS, BATCH, SAVE_EVERY = 60, 64, 8
 HOOK, OTHER_HOOK = "blocks.1.hook_resid_post", "blocks.0.hook_mlp_out"
-_RESAMPLED = ["--sae.dead-share", "0.1", "--sae.resample-at", "0.25,0.5,0.75", "--sae.l1-coefficient", "8"]
+# Under so heavy a penalty some features are dead at each of these moments.
+_STARVED = ["--sae.l0-control", "false", "--sae.l1-coefficient", "8", "--lr", "0.02", "--sae.dead-share", "0.1"]
 TRAINED: Mapping[str, list[str]] = {
     "topk": ["--architecture", "topk"],
     "matryoshka": ["--architecture", "matryoshka"],
     "jumprelu": ["--architecture", "jumprelu"],
-    "gated": ["--architecture", "gated", "--sae.l0-control", "false", *_RESAMPLED],
+    "gated": ["--architecture", "gated", *_STARVED, "--sae.resample-at", "0.5,0.65,0.8"],
     "standard": ["--architecture", "standard"],
     "skip-transcoder": [
         "--architecture", "topk", "--sae.skip", "true", "--hook", "blocks.0.ln2.hook_out", "--hook-out", OTHER_HOOK,
