@@ -12,7 +12,16 @@ from saes.synthetic_config import SyntheticConfig
 N_TOKENS = 200_000
 PLAIN = {"strength_spread": 0.0, "token_spread": 0.0, "noise": 0.0, "offset": 0.0}
 SMALL = SyntheticConfig(
-    n_features=120, width=32, l0=6.0, n_trees=4, branching=3, depth=2, group_size=4, group_rate=0.1, lift=4.0
+    n_features=120,
+    width=32,
+    l0=6.0,
+    n_trees=4,
+    branching=3,
+    depth=2,
+    child_share=0.6,
+    group_size=4,
+    group_rate=0.1,
+    lift=4.0,
 )
 
 
