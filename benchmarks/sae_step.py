@@ -29,10 +29,10 @@ LIBRARIES = ("saelens", "dictionary_learning")
 def fastest_setting(library: str, task: Task, folder: Path, options: argparse.Namespace) -> dict[str, Any] | None:
     """A peer's fastest setting: each tried for a few steps, the first of them not counted. None: it has no trainer."""
     candidates = PEERS[task.architecture].settings(library)
-    if len(candidates) < 2:
+    if options.quick or len(candidates) < 2:
         return candidates[0] if candidates else None
     tried: list[tuple[float, dict[str, Any]]] = []
-    for settings in candidates[:2] if options.quick else candidates:
+    for settings in candidates:
         try:
             with worker(library, folder, settings, options) as peer:
                 peer.ask(steps=1, timed=False)
@@ -144,7 +144,7 @@ def note(text: str) -> None:
 def main() -> None:
     """Run the arms and print the table as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few steps, two settings of each peer")
+    parser.add_argument("--quick", action="store_true", help="few steps, the first setting of each peer")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each library")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for busy machines"
