@@ -9,6 +9,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from interp.storage import read_tensors
+
 FREE = re.compile(
     r"created_utc|commit|command|time_unix|tokens_per_s|seconds(_\w+)?|\w+_seconds|saving"
     "|metrics_offset|model and process"
@@ -46,7 +50,11 @@ def timeless(value: Any) -> Any:
 def _held(path: Path) -> Any:
     match path.suffix:
         case ".json":
-            return timeless(json.loads(path.read_text(encoding="utf-8")))
+            value = timeless(json.loads(path.read_text(encoding="utf-8")))
+            # The hash of a checkpoint counts its random state, too.
+            return {key: value[key] for key in value if key != "sha256"} if path.name == "state.json" else value
+        case ".safetensors":
+            return _tensors(path)
         case ".jsonl":
             return [timeless(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
         case ".sqlite":
@@ -55,6 +63,19 @@ def _held(path: Path) -> Any:
             # It shows throughput; what it is drawn from is compared.
             return "page"
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _tensors(path: Path) -> dict[str, tuple[Any, ...]]:
+    """Each tensor but the random state, which is another in every process until a checkpoint is taken up."""
+    return {
+        name: (
+            str(x.dtype),
+            tuple(x.shape),
+            hashlib.sha256(x.contiguous().flatten().view(torch.uint8).numpy()).hexdigest(),
+        )
+        for name, x in read_tensors(path).items()
+        if not name.startswith("rng/")
+    }
 
 
 def _rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -61,6 +61,8 @@ def run_forked(
         from interp.cli import main
 
         os.chdir(folder)
+        # As in a new interpreter: whatever drew from what was not seeded would show.
+        torch.seed()
         sys.argv = ["interp", *words]
         with watch_operations(operations, stop_at=at_operation):
             return main(list(words))
