@@ -68,12 +68,12 @@ def _row(task: BinaryTask, arm: str, k: int | None, score: Score) -> Row:
 
 def _of(
     features: FeatureActivations, task: BinaryTask, chosen: Sequence[int]
-) -> tuple[Float[ndarray, "m k"], Float[ndarray, "m k"]]:
+) -> tuple[Float[ndarray, "m k"], Float[ndarray, "n k"]]:
     values = features.columns(chosen).numpy()
     return values[task.train], values[task.test]
 
 
-def _accuracy(task: BinaryTask, train: Float[ndarray, "m k"], test: Float[ndarray, "m k"], *, seed: int) -> Score:
+def _accuracy(task: BinaryTask, train: Float[ndarray, "m k"], test: Float[ndarray, "n k"], *, seed: int) -> Score:
     right = fit_logistic(train, task.answers("train")).correct(test, task.answers("test"))
     return cluster_interval(mean_of(right), task.test_words, seed=seed)
 

@@ -8,8 +8,8 @@ token; k-means, whose L0 is 1, is told apart).
 
 Matched L0: an arm with thresholds (JumpReLU, BatchTopK, Matryoshka, and all null arms) gets one number added to all of
 them, such that L0 on a sample of training text is k; that text is not scored. TopK and the baselines keep k of each
-token. Standard and gated SAEs have no threshold that does not also change what is told of a feature: they are steered
-to k while training, left as they are, and their L0 is told; further than 5% from k it is said so.
+token. Standard and gated SAEs have no threshold of their own, and one put on them afterwards could only take features
+away: they are steered to k while training and left as they are; an L0 further than 5% from k is pointed out.
 
 All are scored on held-out documents: explained variance, L0, what replacing the activations costs the model (ΔCE and
 KL; not of an encoder, which predicts no next token), dead and dense features, and how well 1, 2 and 5 features, chosen
@@ -50,7 +50,6 @@ def run_architectures(settings: StudySettings) -> ArchitecturesStudy:
     study = ArchitecturesStudy(
         about=_about(settings, arms, scenes["model"]),
         target_l0=settings.target_l0,
-        n_tokens=settings.eval_tokens,
         runs=tuple(runs),
         references=_references(settings, scenes),
         failed=arms.failed(),
@@ -87,6 +86,7 @@ def _scored(arm: str, seed: int, arms: Arms, scene: Scene) -> ArmRun:
 def _figures(result: Evaluation) -> dict[str, Any]:
     ce = result.ce
     return {
+        "n_tokens": result.n_tokens,
         "explained_variance": result.explained_variance,
         "explained_variance_interval": result.explained_variance_interval,
         "l0": result.l0,

@@ -42,6 +42,7 @@ class ArmRun:
 
     arm: str
     seed: int
+    n_tokens: int
     explained_variance: float
     explained_variance_interval: Interval | None
     l0: float
@@ -103,10 +104,14 @@ class ArchitecturesStudy:
 
     about: Mapping[str, Any]
     target_l0: float
-    n_tokens: int
     runs: tuple[ArmRun, ...]
     references: References
     failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n_tokens(self) -> int:
+        """Held-out tokens that every arm is scored on."""
+        return max((run.n_tokens for run in self.runs), default=0)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -137,6 +142,7 @@ class ArchitecturesStudy:
             "schema_version": SCHEMA_VERSION,
             "study": "architectures",
             **asdict(self),
+            "n_tokens": self.n_tokens,
             "arms": {
                 arm: {"title": title_of(arm), "group": group_of(arm), "l0_by": RULES[rule_of(arm)], "metrics": figures}
                 for arm, figures in self.summary().items()

@@ -3,7 +3,7 @@
 Axes: n tokens, d width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from interp.activations.harvest import harvest_batch
 from interp.code import ActivationBatch
-from interp.datasets import TokenStream, open_stream
+from interp.datasets import TokenBatch, TokenStream, open_stream
 from interp.errors import DataError
 from interp.models import Model, load_model
 from interp.recording import ProgressLines
 from interp.studies.architectures_results import ProbeScore
 from interp.studies.architectures_settings import StudySettings
+from interp.studies.spread_sample import spread_sample
 from probes.benchmark_rows import Row
 from probes.concept_activations import encode_features, harvest_concept
 from probes.concept_generator import bundled_concepts
@@ -30,7 +31,9 @@ from saes.evaluation import Evaluation, evaluate
 from saes.tally import Baseline, Tally
 from saes.token_sample import iter_sample
 
-CALIBRATION_TOKENS = 8192
+CALIBRATION_TOKENS = 16_384
+_POOL = 20
+"""Samples of training text are drawn from so many times as much of it, or all that was trained on."""
 
 
 class Scene:
@@ -55,7 +58,10 @@ class Scene:
     @cached_property
     def sample(self) -> Float[Tensor, "n d"]:
         """Activations of training text, to fit baselines to."""
-        return torch.cat([one.stacked(self.hooks) for one in self._harvest(self.train, self.settings.baseline_tokens)])
+        n_tokens = self.settings.baseline_tokens
+        within = max(n_tokens, min(self.settings.base.tokens, _POOL * n_tokens))
+        batches = spread_sample(self.train, n_tokens, within=within)
+        return torch.cat([one.stacked(self.hooks) for one in self._harvest(batches)])
 
     @cached_property
     def calibration(self) -> Float[Tensor, "n d"]:
@@ -78,16 +84,16 @@ class Scene:
 
     @cached_property
     def _heldout_activations(self) -> list[ActivationBatch]:
-        return self._harvest(self.heldout, self.settings.eval_tokens)
+        return self._harvest(iter_sample(self.heldout, self.settings.eval_tokens, seed=0))
 
     @cached_property
     def _baseline(self) -> Baseline:
-        acts = torch.cat([batch.stacked(self.hooks) for batch in self._heldout_activations]).double().cpu()
+        acts = torch.cat([batch.stacked(self.hooks) for batch in self._heldout_activations]).float().cpu()
         median = torch.linalg.vector_norm(acts, dim=1).median()
-        return Baseline(acts.shape[0], acts.mean(0), (float(median),))
+        return Baseline(acts.shape[0], acts.double().mean(0), (float(median),))
 
-    def _harvest(self, stream: TokenStream, n_tokens: int) -> list[ActivationBatch]:
-        return [harvest_batch(self.model, batch, self.hooks) for batch in iter_sample(stream, n_tokens, seed=0)]
+    def _harvest(self, batches: Iterable[TokenBatch]) -> list[ActivationBatch]:
+        return [harvest_batch(self.model, batch, self.hooks) for batch in batches]
 
     @cached_property
     def tasks(self) -> list[BinaryTask]:
