@@ -77,7 +77,12 @@ def run_concepts(
     neurons = NeuronDictionary(hooks, acts.mean(0))
     arms = {
         LEARNED: concept_report(benchmark, [one.sae for one in opened], measures=measures, on_progress=on_progress),
-        NEURONS: concept_report(benchmark, [neurons], measures=measures),
+        NEURONS: concept_report(
+            benchmark,
+            [neurons],
+            measures=measures,
+            on_progress=on_progress and (lambda _, done, total: on_progress(NEURONS, done, total)),
+        ),
     }
     source = "bundled" if concepts_file is None else str(concepts_file)
     return ConceptStudy(tuple(str(path) for path in paths), source, tokens, seed, arms)
