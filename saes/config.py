@@ -62,8 +62,9 @@ class SAEConfig(Config):
     below that fits rescaled activations."""
     penalty_warmup_share: float = Field(default=0.05, ge=0, le=1)
     """Share of the run's tokens over which the penalty's weight rises from zero."""
-    l0_control: bool = True
-    """standard, gated, jumprelu: adjust the penalty's weight step by step until k (or l0_target) features are active."""
+    l0_control: bool | None = None
+    """standard, gated, jumprelu: adjust the penalty's weight step by step until k (or l0_target) features are active;
+    unset: unless l1_coefficient is given and l0_target is not."""
     l0_target: float | None = Field(default=None, gt=0)
     """Active features per token that l0_control steers to; unset: k."""
     l0_rate: float | None = Field(default=None, gt=0, le=1)
@@ -92,6 +93,8 @@ class SAEConfig(Config):
         if not self.prefixes and self.nested_prefixes() > self._most_prefixes():
             most = self._most_prefixes()
             raise ValueError(f"n_prefixes: got {self.n_prefixes} for {self.d_sae} features; give at most {most}")
+        if self.l0_controlled and self.l1_coefficient == 0:
+            raise ValueError("l1_coefficient: got 0, which l0_control cannot change; give a start above 0")
         if any(not 0 < share < 1 for share in self.resample_at):
             raise ValueError(f"resample_at: got {list(self.resample_at)}; give shares between 0 and 1")
         return self
@@ -100,6 +103,15 @@ class SAEConfig(Config):
     def penalised(self) -> bool:
         """Whether a penalty, and not a count, holds down the number of active features."""
         return self.architecture in PENALISED
+
+    @property
+    def l0_controlled(self) -> bool:
+        """Whether the penalty's weight is steered; a weight that is given alone is meant to stay as it is."""
+        if not self.penalised:
+            return False
+        if self.l0_control is not None:
+            return self.l0_control
+        return self.l0_target is not None or self.l1_coefficient is None
 
     @property
     def nested(self) -> bool:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.datasets import TokenBatch
+from interp.errors import ConfigError
 from saes.base import SAE
 from saes.config import SAEConfig
 from saes.evaluation import Evaluation
@@ -28,11 +29,11 @@ SORTED_ENTRIES = 1 << 25
 def trained_arms(config: TrainConfig, *, model_seed: int = 0) -> dict[str, TrainConfig]:
     """Runs to train beside `config`: its decoder frozen as drawn, and its model with shuffled weights.
 
-    Everything else is the same, so that their scores can stand beside its own.
+    Everything else is the same, so that their scores can stand beside its own; but they begin with nothing learned.
     """
     folder = config.out / "null_arms"
-    frozen = {"freeze_decoder": True, "out": folder / "frozen_decoder"}
-    random = {"randomise_model": model_seed, "out": folder / "random_model"}
+    frozen = {"freeze_decoder": True, "warm_start": None, "out": folder / "frozen_decoder"}
+    random = {"randomise_model": model_seed, "warm_start": None, "out": folder / "random_model"}
     return {"frozen_decoder": config.model_copy(update=frozen), "random_model": config.model_copy(update=random)}
 
 
@@ -64,7 +65,12 @@ def matched_random_sae(sae: SAE, sample: Float[Tensor, "n d"], *, seed: int) -> 
 
     On `sample` every feature has the same number of firings, the same mean activation over them and the same decoder
     norm as in `sae`.
+
+    Raises: ConfigError for a transcoder or a crosscoder.
     """
+    if sae.hooks_in != sae.hooks_out or len(sae.hooks_in) > 1:
+        hooks = ", ".join(dict.fromkeys((*sae.hooks_in, *sae.hooks_out)))
+        raise ConfigError(f"got a dictionary of {hooks}; expected an SAE of one hook, for random features to match")
     folded = sae.folded()
     code = folded.encode(sample)
     fired = code.values > 0

@@ -53,7 +53,7 @@ class PenalisedSAE(SAE, ABC):
 
     @property
     def controlled(self) -> bool:
-        return self.config.l0_control
+        return self.config.l0_controlled
 
     def penalty_weight(self, n_tokens: int) -> Float[Tensor, ""]:
         weight = self.l1 * torch.exp(PROPORTION * self.gap) if self.controlled else self.l1

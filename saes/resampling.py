@@ -29,7 +29,7 @@ def due(sae: "SAE", n_tokens: int) -> bool:
 
 
 @torch.no_grad()
-def resample(sae: "SAE", batch: ActivationBatch, optimiser: torch.optim.Optimizer) -> int:
+def resample(sae: "SAE", batch: ActivationBatch | None, optimiser: torch.optim.Optimizer) -> int:
     """Give each dead feature a token, drawn in proportion to its squared loss: decoder and encoder point at what is
     left of that token, the bias is zero and the optimiser forgets. Gives how many there were.
 
@@ -48,10 +48,12 @@ def resample(sae: "SAE", batch: ActivationBatch, optimiser: torch.optim.Optimize
     residual = sae.residual(batch)
     generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + int(sae.n_updates))
     chosen = _draw(residual.square().sum(1).square(), dead.numel(), generator)
-    dead = dead[: chosen.shape[0]]
     alive = torch.ones(sae.d_sae, dtype=torch.bool, device=dead.device)
     alive[dead] = False
-    norm = ENCODER_SHARE * torch.linalg.vector_norm(sae.W_enc[alive], dim=1).mean() if bool(alive.any()) else 1.0
+    dead = dead[: chosen.shape[0]]
+    # With the decoder norms that free decoders move into the encoder: new rows have norm one.
+    encoder = sae.weights().encoder[alive]
+    norm = ENCODER_SHARE * torch.linalg.vector_norm(encoder, dim=1).mean() if bool(alive.any()) else 1.0
     unit = torch.nn.functional.normalize
     if sae.W_dec.requires_grad:
         sae.W_dec[dead] = unit(residual[chosen], dim=1)

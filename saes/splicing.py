@@ -70,6 +70,7 @@ def splice(
     replacing: dict[str, Edit] = {}
     for part, facts in parts:
         read, written = part.hooks_in[0], part.hooks_out[0]
+        _check_own((read, written), model)
         check_width(model, (read,), part.d_in)
         check_width(model, (written,), part.W_dec.shape[1])
         if facts is not None and not allow_mismatch:
@@ -105,6 +106,13 @@ def _part(one: Spliceable, model: Model) -> tuple[SAE, SAEFacts | None]:
     if isinstance(one, SAE):
         return one, None
     return fitted(*one, model) if isinstance(one, tuple) else (one.sae, one.facts)
+
+
+def _check_own(hooks: Sequence[str], model: Model) -> None:
+    """Raises: ConfigError for a hook of another model, which a forward pass of this one does not come by."""
+    for hook in hooks:
+        if model.owner(hook)[0] is not model:
+            raise ConfigError(f"got {hook}, a hook of another model than {model.name}; splice into that model itself")
 
 
 def _changes(saes: Sequence[SAE], edit: EditCode | Mapping[str, EditCode] | None) -> Mapping[str, EditCode]:

@@ -192,7 +192,7 @@ def _score(
         status=record.status,
         note=record.message if record.message is not None else evaluation if isinstance(evaluation, str) else None,
         architecture=config.sae.architecture,
-        k=config.sae.k if config.sae.l0_control or not config.sae.penalised else None,
+        k=config.sae.k if config.sae.l0_controlled or not config.sae.penalised else None,
         d_sae=config.sae.d_sae,
         lr=config.schedule.lr,
         seed=config.seed,

@@ -13,7 +13,6 @@ from interp.loop import Schedule
 from interp.recording import Recording
 from saes.config import SAEConfig
 
-
 OTHER = "other:"
 """How hooks of the second model begin."""
 
@@ -81,6 +80,10 @@ class TrainConfig(Config):
             )
         if self.hook_out is None and self.sae.skip:
             raise ValueError("sae.skip: a skip connection belongs to a transcoder; give hook_out too")
+        if self.hook_out == self.hook:
+            raise ValueError(f"hook_out: got {self.hook}, which is what is read; leave it out for an autoencoder")
+        if self.freeze_decoder and self.warm_start is not None:
+            raise ValueError("freeze_decoder: a decoder from warm_start was not drawn at random; leave one of them out")
         if self.hook_out is not None and self.sae.architecture == "gated":
             raise ValueError("sae.architecture: got gated for a transcoder; choose another, such as jumprelu")
         return self

@@ -24,6 +24,7 @@ from saes.optimiser import make_optimiser
 from saes.origin import Origin, open_origin
 from saes.train_config import TrainConfig as TrainConfig
 from saes.warm_start import warm_start
+from saes.wiring import unit_rows
 
 # May differ between a run and its continuation: none of them changes what is computed.
 FREE_ON_RESUME = ("out", "recording.log_every", "recording.checkpoint_every", "recording.keep_checkpoints")
@@ -180,6 +181,10 @@ def start_sae(sae: SAE, config: TrainConfig, sample: ActivationBatch) -> None:
     output = sample.stacked(config.hooks_out) if config.hook_out is not None else None
     x = sample.stacked(config.hooks_in)
     initialise(sae, x, seed=config.seed, normalise=config.rescale, output=output)
+    if config.freeze_decoder and output is not None:
+        # A transcoder's begins with what the data's linear map writes: learned, and no null arm.
+        with torch.no_grad():
+            sae.W_dec.copy_(unit_rows(sae.d_sae, sae.d_out, torch.Generator().manual_seed(config.seed)))
 
 
 def _checkpoint(run: RunFolder, name: str | None) -> Path | None:

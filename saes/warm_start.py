@@ -11,6 +11,9 @@ from saes.crosscoder import Crosscoding
 from saes.io import load_sae
 from saes.transcoder import Transcoder, Transcoding
 
+THRESHOLDED = ("batch_topk", "matryoshka", "jumprelu")
+"""Architectures that train a threshold."""
+
 
 @torch.no_grad()
 def warm_start(sae: SAE, source: Path) -> None:
@@ -55,8 +58,8 @@ def _take_transcoder(sae: SAE, wiring: Transcoding, other: SAE) -> None:
 
 
 def _take_threshold(sae: SAE, threshold: Tensor) -> None:
-    # An SAE that keeps a given number has none: what training begins with stays.
-    if not bool((threshold > 0).any()):
+    # An SAE that keeps a given number has none, what is always on above zero takes none: it would never move again.
+    if not bool((threshold > 0).any()) or sae.config.architecture not in THRESHOLDED:
         return
     sae.threshold.copy_(threshold.mean() if sae.threshold.ndim == 0 else threshold.expand(sae.d_sae))
 

@@ -45,8 +45,10 @@ def expected_of(run_folder: Path) -> Expected:
     tokens, batch = _number(config, "tokens"), _number(config, "batch_size")
     architecture, l0_target = sae.get("architecture"), _number(sae, "l0_target")
     penalised, k = architecture in PENALISED, _number(sae, "k")
-    # Runs from before there was a switch were steered where they named a target.
-    steered = penalised and sae.get("l0_control", l0_target is not None)
+    # As SAEConfig.l0_controlled; runs from before there was a switch name a weight, and were steered to a target alone.
+    switch = sae.get("l0_control")
+    unset = l0_target is not None or _number(sae, "l1_coefficient") is None
+    steered = penalised and (unset if switch is None else switch)
     d_sae = _number(sae, "d_sae")
     return Expected(
         n_steps=int(tokens // batch) if tokens and batch else None,

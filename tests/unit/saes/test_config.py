@@ -24,6 +24,7 @@ def test_default_prefixes_double_up_to_the_whole_dictionary():
         ({"n_prefixes": 9, "d_sae": 8, "k": 2, "prefix_sampling": "pareto"}, "n_prefixes"),
         ({"n_prefixes": 8, "d_sae": 64, "k": 2}, "n_prefixes"),
         ({"k": 0}, "k"),
+        ({"architecture": "standard", "l1_coefficient": 0, "l0_control": True}, "l1_coefficient"),
         ({"architecture": "topkk"}, "architecture"),
         ({"d_ssae": 4}, "d_sae"),
     ],
@@ -31,3 +32,18 @@ def test_default_prefixes_double_up_to_the_whole_dictionary():
 def test_impossible_settings_are_named(settings: dict[str, object], named: str):
     with pytest.raises(ConfigError, match=named):
         SAEConfig.parse(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steered"),
+    [
+        ({}, True),
+        ({"l1_coefficient": 0.3}, False),
+        ({"l1_coefficient": 0.3, "l0_target": 5.0}, True),
+        ({"l1_coefficient": 0.3, "l0_control": True}, True),
+        ({"l0_control": False}, False),
+        ({"architecture": "topk"}, False),
+    ],
+)
+def test_a_penalty_weight_that_is_given_alone_stays(settings: dict[str, object], steered: bool):
+    assert SAEConfig.parse({"architecture": "standard", **settings}).l0_controlled is steered

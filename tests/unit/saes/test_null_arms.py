@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from interp.activations.harvest import harvest_batch
+from interp.errors import ConfigError
 from saes.evaluation import evaluate
 from saes.null_arms import (
     ShuffledTokens,
@@ -14,6 +15,7 @@ from saes.null_arms import (
 from saes.training import TrainConfig
 from tests.families import tiny_model
 from tests.specimens import HOOK, perfect_sae, random_sae, tiny_stream
+from tests.wirings import random_crosscoder
 
 
 @pytest.fixture
@@ -30,6 +32,16 @@ def test_trained_arms_differ_in_one_thing_each(tmp_path):
     assert arms["random_model"] == config.model_copy(
         update={"randomise_model": 7, "out": tmp_path / "run" / "null_arms" / "random_model"}
     )
+
+
+def test_trained_arms_of_a_warm_started_run_begin_with_nothing_learned(tmp_path):
+    config = TrainConfig(hook=HOOK, out=tmp_path / "run", warm_start=tmp_path / "other")
+    assert all(arm.warm_start is None for arm in trained_arms(config).values())
+
+
+def test_matched_random_features_of_several_hooks_are_refused(x):
+    with pytest.raises(ConfigError, match="one hook"):
+        matched_random_sae(random_crosscoder(), torch.cat([x, x], dim=1), seed=0)
 
 
 def test_a_permuted_decoder_keeps_the_codes_and_moves_every_row(x):

@@ -233,6 +233,9 @@ def test_what_cannot_be_spliced_is_told(model):
     fails(ConfigError, "computes first", backwards)
     fails(ArtifactError, "width 12", random_transcoder(d=(16, 12)))
     fails(ConfigError, "a crosscoder's code needs all", random_crosscoder())
+    elsewhere = random_sae("topk", hook=f"other:{MLP_OUT}")
+    with pytest.raises(ConfigError, match="another model"), saes.splice(model.beside("other", model), elsewhere):
+        pass
     # The second pass must not read what the first one left behind.
     with saes.splice(model, backwards):
         for _ in range(2):
