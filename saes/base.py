@@ -227,7 +227,8 @@ class SAE(nn.Module, ABC):
         if result.aux is not None:
             loss = loss + aux_weight(variant, len(widths), self.config.aux_coefficient) * result.aux
             terms["aux"] = result.aux.detach()
-        report = self.report(loss, terms, code=result.code, fallbacks=result.fallbacks, target=target)
+        written = self.wiring.written(self, batch, target)
+        report = self.report(loss, terms, code=result.code, fallbacks=result.fallbacks, target=written)
         return replace(report, batch=batch)
 
     def report(

@@ -77,7 +77,9 @@ class JumpReLUSAE(PenalisedSAE):
     def restart(self, features: Int[Tensor, " m"]) -> None:
         """As all SAEs do, and the mean threshold of the others."""
         super().restart(features)
-        self.threshold[features] = self.threshold.mean()
+        others = torch.ones_like(self.threshold, dtype=torch.bool)
+        others[features] = False
+        self.threshold[features] = self.threshold[others if bool(others.any()) else features].mean()
 
 
 def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"]) -> Selection:

@@ -1,6 +1,6 @@
 """How prefix losses and the dead-feature loss make up the training loss.
 
-Axes: b tokens, d width of the activations, g prefixes, m dead features.
+Axes: b tokens, d width of the input, o width of the output, g prefixes, m dead features.
 """
 
 from typing import Literal
@@ -35,17 +35,17 @@ def aux_weight(variant: LossVariant, n_prefixes: int, coefficient: float) -> flo
 
 def aux_loss(
     centred: Float[Tensor, "b d"],
-    residual: Float[Tensor, "b d"],
+    residual: Float[Tensor, "b o"],
     encoder_rows: Float[Tensor, "m d"],
     biases: Float[Tensor, " m"],
-    decoder_rows: Float[Tensor, "m d"],
+    decoder_rows: Float[Tensor, "m o"],
     *,
     k: int,
 ) -> Float[Tensor, ""]:
     """Squared error of reconstructing the (detached) residual from the k strongest dead features of each token.
 
     Scaled by m / k where fewer than k features are dead, so that a single one is not asked to explain everything.
-    Units: squared error summed over d, mean over tokens.
+    Units: squared error summed over o, mean over tokens.
     Source: Gao et al. 2024 (arXiv 2406.04093), appendix A.2; the scale is SAELens's.
     """
     acts = torch.relu(torch.addmm(biases, centred, encoder_rows.t()))

@@ -17,14 +17,21 @@ def make_optimiser(sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam") 
     Source: learning rate and betas of Bussmann et al. 2025 (arXiv 2503.17547).
     """
     trainable = [parameter for parameter in sae.parameters() if parameter.requires_grad]
-    if kind == "muon":
-        matrices = [parameter for parameter in trainable if parameter.ndim == 2]
-        return MuonWithAdam(matrices, [parameter for parameter in trainable if parameter.ndim != 2], lr=lr)
+    matrices = [p for p in trainable if p.ndim == 2] if kind == "muon" else []
     fast = [p for p in trainable if p is sae.threshold]
-    groups: list[dict[str, Any]] = [{"params": [p for p in trainable if p is not sae.threshold]}]
+    groups: list[dict[str, Any]] = [{"params": [p for p in trainable if not _is_in(p, matrices + fast)]}]
     if fast:
         groups.append({"params": fast, "lr_scale": THRESHOLD_LR_SCALE})
+    return MuonWithAdam(matrices, groups, lr=lr) if kind == "muon" else _adam(groups, lr)
+
+
+def _adam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Adam:
     return torch.optim.Adam(groups, lr=lr, betas=(0.9, 0.999), fused=True)
+
+
+def _is_in(parameter: torch.nn.Parameter, held: list[torch.nn.Parameter]) -> bool:
+    # Parameters compare entry by entry.
+    return any(parameter is other for other in held)
 
 
 class MuonWithAdam(torch.optim.Optimizer):
@@ -34,10 +41,10 @@ class MuonWithAdam(torch.optim.Optimizer):
     Source: Jordan et al. 2024; Liu et al. 2025, "Muon is scalable", equation 4.
     """
 
-    def __init__(self, matrices: list[torch.nn.Parameter], others: list[torch.nn.Parameter], *, lr: float) -> None:
-        super().__init__([{"params": matrices}, {"params": others}], {"lr": lr})
+    def __init__(self, matrices: list[torch.nn.Parameter], others: list[dict[str, Any]], *, lr: float) -> None:
+        super().__init__([{"params": matrices}, *({**group} for group in others)], {"lr": lr})
         self._muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        self._adam = torch.optim.Adam(others, lr=lr, betas=(0.9, 0.999), fused=True)
+        self._adam = _adam(others, lr)
         self.param_groups = [*self._muon.param_groups, *self._adam.param_groups]
         self._share()
 

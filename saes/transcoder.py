@@ -117,6 +117,10 @@ class Transcoding(Wiring):
         y = torch.addcmul(-sae.b_dec.detach(), batch.stacked(sae.hooks_out).to(sae.b_dec), self.scale_out)
         return y if self.W_skip is None else y - centred @ self.W_skip.t()
 
+    def written(self, sae: "SAE", batch: ActivationBatch, target: Float[Tensor, "b o"]) -> Float[Tensor, "b o"]:
+        # What the skip connection says is explained too.
+        return target if self.W_skip is None else batch.stacked(sae.hooks_out).to(sae.b_dec) * self.scale_out
+
     def output_scale(self, sae: "SAE") -> Float[Tensor, ""]:
         del sae
         return self.scale_out

@@ -31,6 +31,11 @@ class Wiring(nn.Module):
         del sae, batch
         return centred
 
+    def written(self, sae: "SAE", batch: ActivationBatch, target: Float[Tensor, "b o"]) -> Float[Tensor, "b o"]:
+        """All that is to be explained of the scaled output, up to a constant; `target` is the features' part."""
+        del sae, batch
+        return target
+
     def output_scale(self, sae: "SAE") -> Float[Tensor, "..."]:
         """What the output was multiplied by: one number, or one for each column."""
         return sae.input_scale

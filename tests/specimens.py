@@ -26,6 +26,8 @@ def random_sae(architecture: str, *, d_in: int = 16, d_sae: int = 24, k: int = 3
             sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
         if architecture in ("batch_topk", "matryoshka"):
             sae.threshold.fill_(0.7)
+        if architecture == "jumprelu":
+            sae.threshold.abs_()
     return sae.eval()
 
 

@@ -16,7 +16,7 @@ FACTS = {
     "seed": 3,
     "training_tokens": 1000,
 }
-ARCHITECTURES = ("topk", "batch_topk", "matryoshka", "standard")
+ARCHITECTURES = ("topk", "batch_topk", "matryoshka", "standard", "gated", "jumprelu")
 
 
 @pytest.fixture
