@@ -8,6 +8,7 @@ from torch import Tensor
 from interp.errors import ArtifactError
 from saes.base import SAE
 from saes.crosscoder import Crosscoding
+from saes.inference_only import InferenceOnlySAE
 from saes.io import load_sae
 from saes.transcoder import Transcoder, Transcoding
 
@@ -65,9 +66,17 @@ def _take_threshold(sae: SAE, threshold: Tensor) -> None:
 
 
 def _check(sae: SAE, other: SAE, source: Path) -> None:
-    shapes = [(one.d_in, one.d_out if isinstance(one, SAE) else 0, one.d_sae) for one in (sae, other)]
-    if shapes[0] != shapes[1] or (sae.hooks_in == sae.hooks_out) != (other.hooks_in == other.hooks_out):
-        told = [f"{f:,} features from width {d} to {o}" for d, o, f in shapes]
-        raise ArtifactError(f"{source}: got an SAE of {told[1]}; expected {told[0]}, as the config says")
-    if other.W_dec.shape != sae.W_dec.shape:
-        raise ArtifactError(f"{source}: got decoder {tuple(other.W_dec.shape)}; expected {tuple(sae.W_dec.shape)}")
+    wanted, got = _told(sae), _told(other)
+    if got != wanted:
+        raise ArtifactError(f"{source}: got {got}; expected {wanted}, as the config says; give another warm_start")
+    if isinstance(other, InferenceOnlySAE) and not isinstance(other, Transcoder):
+        raise ArtifactError(f"{source}: got a {type(other).__name__}, which is for inference only; give another SAE")
+    drops = isinstance(sae.wiring, Transcoding) and sae.wiring.W_skip is None
+    if drops and isinstance(other, Transcoder) and other.W_skip is not None:
+        raise ArtifactError(f"{source}: got a skip transcoder; expected one without; give sae.skip too")
+
+
+def _told(sae: SAE) -> str:
+    size = f"{sae.d_sae:,} features from width {sae.d_in} to {sae.d_out}"
+    hooks = ", ".join(sae.hooks_in)
+    return f"{size} at {hooks if sae.hooks_in == sae.hooks_out else f'{hooks} -> ' + ', '.join(sae.hooks_out)}"
