@@ -5,7 +5,6 @@ what is kept of it (windows apart), and 4 bytes for each feature in each shard o
 the pass is done, 12 bytes a firing.
 """
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -119,7 +118,7 @@ def write_features(
         shown = iter_strongest(temporary / WINDOWS_FILE, settings.layout(), sae.d_sae, SEARCHED_WINDOWS)
         labels = labels_to_keep(folder, provenance["sae"])
         write_index(temporary, load_features(temporary), shown, token_texts, labels=labels)
-    shutil.rmtree(spill.folder)
+    spill.remove()
     return load_features(folder)
 
 

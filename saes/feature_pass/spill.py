@@ -144,6 +144,15 @@ class Spill:
         self.complete = True
         self._log()
 
+    def remove(self) -> None:
+        """Remove the folder, the log first: one that is cut off must not name shards that are gone.
+
+        Raises: StorageError if that cannot be done.
+        """
+        with told(self.folder):
+            (self.folder / LOG_FILE).unlink()
+            shutil.rmtree(self.folder)
+
     def _log(self) -> None:
         shards = [{name: getattr(record, name) for name in ShardRecord.__slots__} for record in self.records]
         log = {"version": LOG_VERSION, "facts": self._facts, "complete": self.complete, "shards": shards}

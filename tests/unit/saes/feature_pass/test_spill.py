@@ -58,3 +58,26 @@ def test_what_a_kill_left_is_removed(tmp_path):
     (tmp_path / ".x.tmp").mkdir()
     Spill(tmp_path, {"pass": "a"})
     assert {path.name for path in tmp_path.iterdir()} == {LOG_FILE, "shard_00000.safetensors"}
+
+
+@pytest.mark.parametrize("n_gone", [0, 1, 2])
+def test_a_pass_killed_while_it_is_removed_begins_anew(tmp_path, monkeypatch, n_gone):
+    """Whatever is gone of its shards, the next pass does not look for them."""
+    folder = tmp_path / "a.partial"
+    spill = _begun(folder, "a")
+    spill.finish()
+
+    def killed(path):
+        for shard in sorted(path.glob("shard_*"))[:n_gone]:
+            shard.unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saes.feature_pass.spill.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        spill.remove()
+    monkeypatch.undo()
+    again = Spill(folder, {"pass": "a"})
+    assert (again.records, again.complete) == ([], False)
+    assert {path.name for path in folder.iterdir()} == {LOG_FILE}
+    again.remove()
+    assert not folder.exists()
