@@ -19,6 +19,7 @@ from saes import OpenedSAE, open_sae
 from saes.token_sample import iter_sample
 
 SCHEMA_VERSION = 1
+_BATCH_TOKENS = 1024
 LEARNED, NEURONS = "features", "neurons"
 
 
@@ -68,7 +69,8 @@ def run_concepts(
     _check_alike(opened)
     first = opened[0]
     concepts = bundled_concepts(first.model.tokenizer) if concepts_file is None else load_concepts(concepts_file)
-    rows = DataConfig.parse(first.rows.model_dump())
+    # Small batches: a sample is made of whole ones.
+    rows = DataConfig.parse(first.rows.model_dump() | {"batch_tokens": _BATCH_TOKENS})
     stream = open_stream(str(first.facts.data.get("dataset", "embedded")), first.model, rows, split="heldout")
     text = list(iter_sample(stream, tokens, seed=seed))
     hooks = first.sae.hooks_in
