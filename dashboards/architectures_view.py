@@ -73,10 +73,10 @@ def probing_figure(result: Result, theme: Theme = LIGHT) -> go.Figure:
         title = f"accuracy, {k} feature{'s' if k > 1 else ''}"
         figure.update_xaxes(title_text=title, range=[0.45, 1.0], row=1, col=column)
         for name, value in lines.items():
-            figure.add_vline(
-                x=value, line=_dotted(theme), annotation_text=_LINES[name] if column == 1 else None,
-                annotation_position="top", annotation_font={"color": theme.muted, "size": 11}, row=1, col=column,
-            )  # fmt: skip
+            figure.add_vline(x=value, line=_dotted(theme), row=1, col=column)
+            if column == 1:
+                # A line's own annotation says "new text" where it is given none.
+                figure.add_annotation(x=value, y=1, yref="y domain", yanchor="bottom", text=_LINES[name], row=1, col=1)
     figure.update_layout(margin={"t": 28})
     return figure
 
@@ -182,17 +182,18 @@ def _dotted(theme: Theme) -> dict[str, Any]:
 
 def _told(result: Result) -> str:
     about, base = result["about"], result["about"]["settings"]["base"]
-    n_seeds = len(about["settings"]["seeds"])
+    n_seeds, name = len(about["settings"]["seeds"]), str(about["model"].get("name")).rsplit("/", 1)[-1]
     return (
-        f"{about['model'].get('name')}, {about['hook']}: {base['sae']['d_sae']:,} features, {base['tokens']:,} "
-        f"training tokens, {n_seeds} seed{'s' if n_seeds > 1 else ''}; scored on {result['n_tokens']:,} held-out "
-        f"tokens at L0 {result['target_l0']:g}. Dots are seeds, bars mean ± standard deviation."
+        f"{name}, {about['hook']}: {base['sae']['d_sae']:,} features, {base['tokens']:,} training tokens, "
+        f"{n_seeds} seed{'s' if n_seeds > 1 else ''}; scored on {result['n_tokens']:,} held-out tokens at L0 "
+        f"{result['target_l0']:g}. Dots are seeds, bars mean ± standard deviation."
     )
 
 
 def _notes(result: Result) -> list[str]:
     about, arms = result["about"], result["arms"]
-    notes = [f"{arm['title']}: L0 by {arm['l0_by']}" for arm in _arms(result).values()]
+    ways = dict.fromkeys(arm["l0_by"] for arm in arms.values())
+    notes = [f"L0, {way}: {', '.join(arm['title'] for arm in arms.values() if arm['l0_by'] == way)}" for way in ways]
     notes += [
         f"{arms[name]['title']}: L0 {l0:.2f} is more than 5% from {result['target_l0']:g}"
         for name, l0 in result["off_target"].items()
