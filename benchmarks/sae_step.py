@@ -47,7 +47,7 @@ def fastest_setting(library: str, task: Task, folder: Path, options: argparse.Na
 
 def take_turns(everyone: list[Worker], options: argparse.Namespace) -> list[float]:
     """All libraries step in turn; gives the seconds of the floor, measured in between."""
-    rounds, steps = (3, 2) if options.quick else (8, 6)
+    rounds, steps = (3, 2) if options.quick else (options.rounds, 6)
     for one in everyone:
         one.ask(l0=True, timed=False)
         one.ask(steps=2, timed=False)
@@ -145,6 +145,7 @@ def main() -> None:
     """Run the arms and print the table as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps, the first setting of each peer")
+    parser.add_argument("--rounds", type=int, default=8, help="turns of six steps that each library takes")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each library")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for busy machines"

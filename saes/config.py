@@ -25,8 +25,9 @@ class SAEConfig(Config):
     """Active features per token (on average over the batch for batch_topk and matryoshka). For standard, gated and
     jumprelu, what the penalty is steered to under l0_control."""
     n_prefixes: int | None = Field(default=None, ge=1)
-    """Number of nested prefixes, each twice as wide as the one before, the last one the whole dictionary; unset: 5 for
-    matryoshka, none for the others, which can be nested too."""
+    """Number of nested prefixes, each twice as wide as the one before, the last one the whole dictionary; unset: 5."""
+    nest: bool = False
+    """Nest prefixes in the other architectures too: matryoshka topk, standard, gated, jumprelu."""
     prefixes: tuple[int, ...] = ()
     """Widths of the prefixes, ascending, ending with d_sae; overrides n_prefixes."""
     prefix_sampling: Literal["fixed", "pareto"] = "fixed"
@@ -116,7 +117,7 @@ class SAEConfig(Config):
     @property
     def nested(self) -> bool:
         """Whether prefixes of the dictionary reconstruct the input too."""
-        return len(self.prefixes) > 1 if self.prefixes else self.nested_prefixes() > 1
+        return len(self.prefix_widths()) > 1
 
     @property
     def wanted_l0(self) -> float:
@@ -132,15 +133,21 @@ class SAEConfig(Config):
 
     def prefix_widths(self) -> tuple[int, ...]:
         """Widths of the prefixes, the last one the whole dictionary; that alone where nothing is nested."""
+        if not self._nests:
+            return (self.d_sae,)
         if self.prefixes:
             return self.prefixes
         return tuple(self.d_sae >> halvings for halvings in reversed(range(self.nested_prefixes())))
 
     def nested_prefixes(self) -> int:
         """How many prefixes, unless their widths are given."""
-        if self.n_prefixes is not None:
-            return self.n_prefixes
-        return min(DEFAULT_PREFIXES, self._most_prefixes()) if self.architecture == "matryoshka" else 1
+        if not self._nests:
+            return 1
+        return min(DEFAULT_PREFIXES, self._most_prefixes()) if self.n_prefixes is None else self.n_prefixes
+
+    @property
+    def _nests(self) -> bool:
+        return self.architecture == "matryoshka" or self.nest
 
     def _most_prefixes(self) -> int:
         # Halvings end at one feature; drawn prefixes may take every width.

@@ -10,7 +10,6 @@ from saes.prefixes import draw_prefixes as draw_prefixes
 class MatryoshkaSAE(BatchSelectedSAE):
     """BatchTopK whose loss adds up the errors of nested prefixes, so that general features come first.
 
-    What makes it so is the config, whose prefixes are nested unless it says otherwise; those of other architectures are
-    if it says so.
+    What makes it so is the config, which nests prefixes; with `nest` those of the other architectures are nested too.
     Source: Bussmann et al. 2025 (arXiv 2503.17547), section 3.
     """

@@ -18,7 +18,7 @@ QUICKNESS = 8.0
 """Largest change of log weight over a whole run, unless l0_rate is given: a short run has to find its weight sooner."""
 SLOWEST = 1e-3
 """Largest change of log weight per step, however long the run."""
-STEEPNESS = 15.0
+STEEPNESS = 8.0
 """The weight changes at full rate where L0 is off by a factor of exp(1 / STEEPNESS) or more."""
 WIDEST = 4.0
 """Largest gap that is told apart."""

@@ -105,7 +105,7 @@ class StudySettings:
         for name, reason in _NOT_SHARED.items():
             if name in plain and getattr(self.base, name) != plain[name].default:
                 raise ConfigError(f"{name}: {reason}; leave --{name.replace('_', '-')} out")
-        for name in ("architecture", "n_prefixes", "prefixes"):
+        for name in ("architecture", "n_prefixes", "prefixes", "nest"):
             if getattr(self.base.sae, name) != getattr(SAEConfig(), name):
                 raise ConfigError(f"sae.{name}: the study trains every architecture; leave it out")
 

@@ -20,7 +20,7 @@ CROSS = [*CROSS, DEEPER]
 RUNS = {
     **{name: [*PLAIN, "--architecture", name] for name in ("topk", "batch_topk", "standard", "gated", "jumprelu")},
     "matryoshka": [*PLAIN, "--architecture", "matryoshka", "--sae.n-prefixes", "3"],
-    "nested gated": [*PLAIN, "--architecture", "gated", "--sae.n-prefixes", "3"],
+    "nested gated": [*PLAIN, "--architecture", "gated", "--sae.nest", "true", "--sae.n-prefixes", "3"],
     "jumprelu transcoder": [*OUT, "--architecture", "jumprelu"],
     "standard skip transcoder": [*OUT, "--architecture", "standard", "--sae.skip", "true"],
     "gated crosscoder": [*CROSS, "--architecture", "gated"],

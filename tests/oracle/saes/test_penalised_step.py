@@ -35,7 +35,7 @@ def path(request, monkeypatch):
 
 
 def build(kind: str, **config: object) -> SAE:
-    settings = {"l1_coefficient": 0.7, "aux_coefficient": 0.0, **KINDS[kind], **config}
+    settings = {"l1_coefficient": 0.7, "aux_coefficient": 0.0, "nest": True, "n_prefixes": 1, **KINDS[kind], **config}
     return disturb(new_sae(dtype=torch.float64, **settings))
 
 
@@ -171,7 +171,7 @@ def test_each_prefix_is_scored_alone(kind, path):
 
 
 def test_the_topk_step_nested_equals_its_formula(path):
-    sae = disturb(new_sae("topk", dtype=torch.float64, n_prefixes=3, aux_coefficient=0.0))
+    sae = disturb(new_sae("topk", dtype=torch.float64, nest=True, n_prefixes=3, aux_coefficient=0.0))
     scaled = X * sae.input_scale - sae.b_dec
     acts = dense.dense_select_per_token(dense.dense_encode(scaled, sae.W_enc, sae.b_enc), 4)
     twin, loss = nested_error(sae, scaled, acts, sae.W_dec), sae.losses(batch_of(X)).loss

@@ -13,6 +13,15 @@ def test_default_prefixes_double_up_to_the_whole_dictionary():
     assert SAEConfig(d_sae=8, k=2, prefixes=(3, 8)).prefix_widths() == (3, 8)
 
 
+def test_other_architectures_are_nested_only_if_they_are_told_to():
+    settings = {"architecture": "batch_topk", "d_sae": 64, "k": 2}
+    assert SAEConfig(**settings, n_prefixes=3).prefix_widths() == (64,)
+    assert SAEConfig(**settings, prefixes=(8, 64)).prefix_widths() == (64,)
+    assert SAEConfig(**settings, nest=True, n_prefixes=3).prefix_widths() == (16, 32, 64)
+    assert SAEConfig(**settings, nest=True, prefixes=(8, 64)).prefix_widths() == (8, 64)
+    assert SAEConfig(**settings, nest=True, prefixes=(64,)).nested is False
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -39,7 +39,7 @@ def test_the_wanted_l0_is_reached_within_5_percent(architecture, start):
         ("jumprelu", {"l0_penalty": "tanh"}),
         ("jumprelu", {"optimiser": "muon"}),
         ("standard", {"l0_target": 5.0}),
-        ("standard", {"n_prefixes": 3}),
+        ("standard", {"n_prefixes": 3, "nest": True}),
     ],
 )
 def test_it_is_reached_in_every_form(architecture, more):

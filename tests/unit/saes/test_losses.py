@@ -53,7 +53,7 @@ def test_prefixes_are_redrawn_at_every_step_and_by_the_step_alone():
 
 
 def test_l1_controller_moves_towards_the_target():
-    config = SAEConfig(architecture="standard", d_sae=64, l0_target=3.0, l0_rate=0.05, l1_coefficient=0.01)
+    config = SAEConfig(architecture="standard", d_sae=64, l0_target=3.0, l0_rate=0.02, l1_coefficient=0.01)
     sae = create_sae(config, 16, hooks_in=("h",))
     assert isinstance(sae, StandardSAE)
     initialise(sae, torch.randn(256, 16), seed=0)
@@ -62,7 +62,7 @@ def test_l1_controller_moves_towards_the_target():
     from interp.code import ActivationBatch
     from interp.loop import update
 
-    for _ in range(300):
+    for _ in range(600):
         report = sae.losses(ActivationBatch({"h": torch.randn(256, 16)}, zeros, zeros, zeros))
         update(sae, optimiser, report, lr=1e-2, clip_norm=1.0, step=1)
     assert abs(float(report.terms["l0"]) - 3.0) < 1.0
