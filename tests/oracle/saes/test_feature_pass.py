@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
-from saes.evaluation import document_bootstrap
 from saes.feature_pass import coactivation, label_auc, neighbours
 from saes.feature_pass.coactivation import Coactivation
 from saes.feature_pass.describe import SHOWN_TOKENS, cut_all, describe
@@ -13,7 +12,7 @@ from saes.feature_pass.detection import detection_auc
 from saes.feature_pass.firing import bin_edges, density_interval, strength
 from saes.feature_pass.group_auc import grouped_auc
 from saes.feature_pass.settings import FeatureSettings
-from saes.metrics import share_unexplained
+from saes.metrics import document_bootstrap, share_unexplained
 from tests.one_pass import Invented, corpus, invented, read, spilled
 
 

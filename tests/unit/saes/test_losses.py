@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saes import SAEConfig, StandardSAE, create_sae, initialise
+from saes import SAEConfig, create_sae
 from saes.losses import aux_weight, prefix_weights
 from saes.matryoshka import draw_prefixes
 
@@ -50,20 +50,3 @@ def test_prefixes_are_redrawn_at_every_step_and_by_the_step_alone():
     assert len(set(drawn)) > 1
     sae.n_updates.fill_(2)
     assert sae.prefix_widths() == drawn[2]
-
-
-def test_l1_controller_moves_towards_the_target():
-    config = SAEConfig(architecture="standard", d_sae=64, l0_target=3.0, l0_rate=0.02, l1_coefficient=0.01)
-    sae = create_sae(config, 16, hooks_in=("h",))
-    assert isinstance(sae, StandardSAE)
-    initialise(sae, torch.randn(256, 16), seed=0)
-    zeros = torch.zeros(256, dtype=torch.int64)
-    optimiser = torch.optim.Adam(sae.parameters(), lr=1e-2)
-    from interp.code import ActivationBatch
-    from interp.loop import update
-
-    for _ in range(600):
-        report = sae.losses(ActivationBatch({"h": torch.randn(256, 16)}, zeros, zeros, zeros))
-        update(sae, optimiser, report, lr=1e-2, clip_norm=1.0, step=1)
-    assert abs(float(report.terms["l0"]) - 3.0) < 1.0
-    assert float(sae.l1) != pytest.approx(0.01)
