@@ -70,7 +70,7 @@ class SAEConfig(Config):
     """Active features per token that l0_control steers to; unset: k."""
     l0_rate: float | None = Field(default=None, gt=0, le=1)
     """Largest relative change of the penalty's weight per step under l0_control; unset: such that it can change by
-    exp(8) over the run, and at least 0.001."""
+    exp(8) over the run, between 0.001 and 0.05. In all it never changes by more than exp(8)."""
     bandwidth: float = Field(default=0.05, gt=0)
     """jumprelu: width of the window about a threshold within which it gets a gradient (in scaled activations)."""
     threshold_start: float | None = Field(default=None, gt=0)

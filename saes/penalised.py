@@ -16,8 +16,8 @@ PROPORTION = 0.5
 """Power with which the weight answers at once to L0 over its target, before the slow part has caught up."""
 QUICKNESS = 8.0
 """Largest change of log weight over a whole run, unless l0_rate is given: a short run has to find its weight sooner."""
-SLOWEST = 1e-3
-"""Largest change of log weight per step, however long the run."""
+SLOWEST, FASTEST = 1e-3, 0.05
+"""Largest change of log weight per step, of a run however long and however short."""
 STEEPNESS = 8.0
 """The weight changes at full rate where L0 is off by a factor of exp(1 / STEEPNESS) or more."""
 WIDEST = 4.0
@@ -39,6 +39,7 @@ class PenalisedSAE(SAE, ABC):
     def __init__(self, config: SAEConfig, d_in: int, **where: Any) -> None:
         super().__init__(config, d_in, **where)
         first = self.first_weight() if config.l1_coefficient is None else config.l1_coefficient
+        self._bounds = first * math.exp(-QUICKNESS), first * math.exp(QUICKNESS)
         self.register_buffer("l1", self.W_enc.new_full((), first, requires_grad=False))
         self.register_buffer("gap", self.W_enc.new_zeros((), requires_grad=False))
 
@@ -73,9 +74,11 @@ class PenalisedSAE(SAE, ABC):
             self.gap.lerp_(self.gap.new_tensor(gap), SMOOTHING)
             if self._warmth(report.n_tokens) >= 1.0:
                 self.l1.mul_(torch.exp(self._rate(report.n_tokens) * (STEEPNESS * self.gap).clamp(-1, 1)))
+                # Where L0 cannot follow, the weight shall not run away.
+                self.l1.clamp_(*self._bounds)
 
     def _rate(self, n_tokens: int) -> float:
         if self.config.l0_rate is not None:
             return self.config.l0_rate
         n_steps = (self.token_budget or 0) / n_tokens
-        return max(SLOWEST, QUICKNESS / n_steps) if n_steps else SLOWEST
+        return min(FASTEST, max(SLOWEST, QUICKNESS / n_steps)) if n_steps else SLOWEST

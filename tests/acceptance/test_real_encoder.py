@@ -66,7 +66,7 @@ def test_an_sae_is_trained_and_evaluated(folder, tmp_path, capsys):
     dataset = write_jsonl(tmp_path / "stories.jsonl", invented_stories(200))
     evaluation = train(folder, dataset, tmp_path / "run", "--tokens", "6144", "--data.heldout-share", "0.2")
     assert evaluation["ce"] is None
-    assert "predicts no next token" in capsys.readouterr().out
+    assert "no next-token loss" in capsys.readouterr().out
     assert evaluation["explained_variance"] > 0.3
     bos = json.loads((tmp_path / "run" / "manifest.json").read_text())["model"]["bos"]
     assert bos == {"token": "[CLS]", "id": 101, "added_by_tokenizer": True, "end_id": 102}
