@@ -54,11 +54,12 @@ class DataConfig(Config):
     """Field or column that holds the text, or a conversation as a list of {role, content} (jsonl, parquet, hub)."""
     context_size: int = Field(256, ge=2)
     """Tokens per row, the BOS token included; at most what the model can read."""
-    rows: Literal["padded", "packed"] = "padded"
-    """One document piece per row, right-padded, or documents packed back to back without seeing each other."""
+    rows: Literal["padded", "packed", "joined"] = "padded"
+    """One document piece per row, right-padded; documents packed back to back without seeing each other; or joined:
+    packed, and seeing those before them in the row, as most models were pretrained."""
     prepend_bos: bool | None = None
-    """Begin each row (packed: each document) with BOS, an encoder's with [CLS] before and [SEP] after the text; unset:
-    yes if the tokenizer has one."""
+    """Begin each row (packed, joined: each document) with BOS, an encoder's with [CLS] before and [SEP] after the text;
+    unset: yes if the tokenizer has one."""
     deduplicate: Deduplicate = "no"
     """Read each document once: exact (same words in the same order) or near (most runs of 13 words shared, MinHash; in
     scripts without spaces the same as exact). What came before is told from the first document on, so that going on
@@ -95,9 +96,10 @@ class TokenStream:
             )
         if config.prepend_bos and model.bos_token_id is None:
             raise ConfigError(f"data.prepend_bos: {model.name}'s tokenizer has no BOS token; set it to false")
-        if config.rows == "packed" and not model.causal:
+        if config.rows != "padded" and not model.causal:
             raise ConfigError(
-                f"data.rows: got packed; in {model.name}, an encoder, packed documents would see each other; use padded"
+                f"data.rows: got {config.rows}; {model.name} is an encoder, in which documents of one row would see "
+                "each other both ways; use padded"
             )
         self.documents, self.config, self.split = documents, config, split
         self._model = model
@@ -122,9 +124,14 @@ class TokenStream:
             "split": {"by": "document hash", "heldout_share": self.config.heldout_share, "used": self.split},
             "context_size": self.config.context_size,
             "rows": self.config.rows,
+            **self._attention(),
             "prepend_bos": self.prepends_bos,
             "mask_policy": self.config.mask.facts,
         }
+
+    def _attention(self) -> dict[str, Any]:
+        rows = self.config.rows
+        return {} if rows == "padded" else {"attention_across_documents": rows == "joined"}
 
     def _deduplicated(self) -> dict[str, Any]:
         by = self.config.deduplicate
@@ -215,9 +222,9 @@ class TokenStream:
 
     def _batches(self, texts: Sequence[tuple[int, str]]) -> Iterator[TokenBatch]:
         documents = [document for document in self.encode(texts) if document.token_ids]
-        packed = self.config.rows == "packed"
+        packed, joined = self.config.rows != "padded", self.config.rows == "joined"
         size = self.config.context_size
-        rows = packed_rows(documents, size, self.begin) if packed else self._padded(documents, size)
+        rows = packed_rows(documents, size, self.begin, joined=joined) if packed else self._padded(documents, size)
         # Rows of like length share a batch, so that little is padding; batches then come in random order, so that
         # whoever reads on meets short and long documents mixed.
         batches = self._cut(sorted(rows, key=len))

@@ -16,7 +16,8 @@ class TokenBatch:
     """Rows for one forward pass.
 
     Shapes: all (b, t). keep marks the tokens to use; attention_mask is None where rows are packed and
-    position_ids, which restart at each document, keep documents apart. document is -1 on padding.
+    position_ids, which restart at each document, keep documents apart, or joined and position_ids run on through the
+    row. document is -1 on padding.
     """
 
     token_ids: Int[Tensor, "b t"]
@@ -71,8 +72,13 @@ def padded_rows(documents: Sequence[EncodedDocument], size: int, begin: Sequence
     return rows
 
 
-def packed_rows(documents: Sequence[EncodedDocument], size: int, begin: Sequence[int]) -> list[Row]:
-    """Documents back to back, each behind `begin`, cut into rows of `size`."""
+def packed_rows(
+    documents: Sequence[EncodedDocument], size: int, begin: Sequence[int], *, joined: bool = False
+) -> list[Row]:
+    """Documents back to back, each behind `begin`, cut into rows of `size`.
+
+    Positions restart at each document, so that none sees another; `joined` rows count theirs from edge to edge.
+    """
     whole = Row([], [], [], [])
     for document in documents:
         n = len(begin) + len(document.token_ids)
@@ -83,8 +89,9 @@ def packed_rows(documents: Sequence[EncodedDocument], size: int, begin: Sequence
     rows = []
     for start in range(0, len(whole), size):
         cut = slice(start, start + size)
-        position = _restart(whole.position[cut])
-        rows.append(Row(whole.token_ids[cut], whole.usable[cut], whole.document[cut], position))
+        token_ids = whole.token_ids[cut]
+        position = list(range(len(token_ids))) if joined else _restart(whole.position[cut])
+        rows.append(Row(token_ids, whole.usable[cut], whole.document[cut], position))
     return rows
 
 

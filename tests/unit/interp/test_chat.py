@@ -163,7 +163,7 @@ def kept(stream):
     return [words for _, words in sorted(tokens, key=lambda pair: pair[0])]
 
 
-@pytest.mark.parametrize("rows", ["padded", "packed"])
+@pytest.mark.parametrize("rows", ["padded", "packed", "joined"])
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_only_the_chosen_speakers_tokens_are_kept(tmp_path, template, rows):
     stream = stream_of(tmp_path, template, rows=rows, mask=MaskPolicy(roles=("assistant",)))

@@ -4,6 +4,7 @@ import torch
 from interp.datasets import DataConfig, MaskPolicy, open_stream
 from interp.errors import ConfigError, DataError
 from interp.hooks import capture
+from saes.facts import data_difference
 from tests.families import CONTEXT, KINDS, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
@@ -29,7 +30,7 @@ def _tokens_of(batches):
     return {document: sorted(tokens) for document, tokens in found.items()}
 
 
-@pytest.mark.parametrize("rows", ["padded", "packed"])
+@pytest.mark.parametrize("rows", ["padded", "packed", "joined"])
 def test_every_word_comes_once(texts, rows):
     model = tiny_model("llama")
     stream = open_stream(texts, model, _config(rows=rows), split="all")
@@ -39,7 +40,7 @@ def test_every_word_comes_once(texts, rows):
     assert _tokens_of(stream.iter_pass()) == expected
 
 
-@pytest.mark.parametrize("rows", ["padded", "packed"])
+@pytest.mark.parametrize("rows", ["padded", "packed", "joined"])
 def test_a_cursor_gives_the_rest_again(texts, rows):
     stream = open_stream(texts, tiny_model("llama"), _config(rows=rows))
     every = [pair for pair, _ in zip(stream.iter_from({}), range(40), strict=False)]
@@ -95,6 +96,47 @@ def test_packed_documents_do_not_see_each_other(tmp_path, kind):
         ours, theirs = x[packed.document == document], y[alone.document == document]
         assert ours.shape == theirs.shape
         assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joined_documents_see_those_before_them(tmp_path, kind):
+    """Activations of a joined row are those of one text with the same tokens; a packed row has the first document's."""
+    model = tiny_model(kind)
+    path = str(write_jsonl(tmp_path / "t.jsonl", ["w4 w5 w6 w7", "w8 w9 w10", "w11 w12 w13 w14 w15"]))
+    joined, packed = (
+        next(open_stream(path, model, DataConfig(context_size=20, rows=rows), split="all").iter_pass())
+        for rows in ("joined", "packed")
+    )
+    assert torch.equal(joined.token_ids, packed.token_ids)
+    whole = capture(model, joined.token_ids, [HOOK])[HOOK]
+    x, y = (capture(model, b.token_ids, [HOOK], position_ids=b.position_ids)[HOOK] for b in (joined, packed))
+    limit = 1e-5 * whole.abs().max()
+    assert (x - whole).abs().max() <= limit
+    first = joined.document == 0
+    assert (x - y)[first].abs().max() <= limit
+    # Far enough from the first document that a window of five tokens reaches no further than the second.
+    assert (x - y)[joined.document == 1].abs().max() > 100 * limit
+
+
+def test_positions_of_joined_rows_run_from_edge_to_edge(tmp_path):
+    path = str(write_jsonl(tmp_path / "t.jsonl", ["w4 w5 w6", "w7 w8 w9 w10 w11 w12"]))
+    config = DataConfig(context_size=6, rows="joined", prepend_bos=False)
+    batch = next(open_stream(path, tiny_model("llama"), config, split="all").iter_pass())
+    rows = zip(batch.document.tolist(), batch.position_ids.tolist(), strict=True)
+    real = sorted([p for d, p in zip(*row, strict=True) if d >= 0] for row in rows)
+    assert real == [[0, 1, 2], [0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(("rows", "recorded"), [("padded", None), ("packed", False), ("joined", True)])
+def test_attention_across_documents_is_recorded(texts, rows, recorded):
+    facts = open_stream(texts, tiny_model("llama"), _config(rows=rows)).facts
+    assert facts["rows"] == rows
+    assert facts.get("attention_across_documents") is recorded
+
+
+def test_an_sae_of_joined_rows_is_not_measured_on_packed_ones(texts):
+    joined, packed = (open_stream(texts, tiny_model("llama"), _config(rows=r)).facts for r in ("joined", "packed"))
+    assert data_difference(joined, packed) == ("rows", "joined", "packed")
 
 
 def test_a_document_cut_by_a_row_edge_starts_again_at_zero(tmp_path):
