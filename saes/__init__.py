@@ -1,11 +1,11 @@
 """Sparse autoencoders: train them, measure them, save them in a format that others read."""
 
+from interp.code_edits import ablate_features, pin_features
 from saes.architectures import create_sae
 from saes.base import SAE
 from saes.baseline_run import run_baseline
 from saes.baselines import Baseline, fit_baseline
 from saes.batch_topk import BatchTopKSAE
-from saes.code_edits import ablate_features, pin_features
 from saes.config import SAEConfig
 from saes.encoded_parquet import EncodedFile, encode_file
 from saes.encoding import Entries, encode_texts, iter_entries

@@ -13,13 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.harvest import harvest_batch
+from interp.code_edits import check_features
 from interp.datasets import DataConfig, TokenStream
 from interp.documents import Documents
 from interp.errors import ConfigError, DataError
 from interp.models import Model
 from interp.token_rows import EncodedDocument, Row, TokenBatch, collate
 from saes.base import SAE
-from saes.code_edits import check_features
 from saes.opening import OpenedSAE
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Edits of codes for `splice`: features taken out, features held at a value.
+"""Edits of codes: features taken out, held at a value, or moved; for `splice` and `feature_edit`.
 
 Axes: n entries of a code, m held features, b tokens.
 """
@@ -36,7 +36,8 @@ def pin_features(values: Mapping[int, float]) -> Callable[[Code], Code]:
 
     def change(code: Code) -> Code:
         held = check_features(tuple(values), code.d_sae).to(code.features.device)
-        return _with(_without(code, held), held, code.values.new_tensor(list(values.values())))
+        every = code.values.new_tensor(list(values.values())).repeat(code.n_rows)
+        return _with(_without(code, held), held, every)
 
     return change
 
@@ -57,11 +58,32 @@ def _without(code: Code, features: Tensor) -> Code:
 
 
 def _with(code: Code, features: Tensor, values: Tensor) -> Code:
-    """The same with each of `features` added to each token."""
+    """The same with each of `features` added to each token; values token by token."""
     every = torch.arange(code.n_rows, device=code.features.device)
     rows = torch.cat([code.rows(), every.repeat_interleave(features.shape[0])])
     ids = torch.cat([code.features, features.to(code.features).repeat(code.n_rows)])
-    acts = torch.cat([code.values, values.repeat(code.n_rows)])
+    acts = torch.cat([code.values, values])
     order = (rows * code.d_sae + ids).argsort()
     offsets = offsets_of(code.row_offsets.diff() + features.shape[0])
     return replace(code, values=acts[order], features=ids[order], row_offsets=offsets)
+
+
+def shift_features(values: Mapping[int, float]) -> Callable[[Code], Code]:
+    """An edit that adds to each of these features' activations on every token, where they fire and where they do not.
+
+    What would fall below zero is zero, as no encoder gives less.
+
+    Raises: ConfigError, once it is applied, for a feature that the dictionary does not have.
+    """
+
+    def change(code: Code) -> Code:
+        held = check_features(tuple(values), code.d_sae).to(code.features.device)
+        own = torch.isin(code.features, held)
+        now = code.values.new_zeros(code.n_rows, held.shape[0])
+        place = torch.zeros(code.d_sae, dtype=torch.int64, device=held.device)
+        place[held] = torch.arange(held.shape[0], device=held.device)
+        now[code.rows()[own], place[code.features[own].long()]] = code.values[own]
+        moved = (now + code.values.new_tensor(list(values.values()))).clamp_min(0)
+        return _with(_without(code, held), held, moved.flatten())
+
+    return change
