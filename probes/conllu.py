@@ -12,13 +12,14 @@ from interp.storage import is_there
 
 _COLUMNS = 10
 _TEXT = "# text = "
+_DOCUMENT = "# newdoc id = "
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
     """A word of a sentence: characters `start` to `end` (exclusive) of its text.
 
-    features: morphology, such as {"Number": "Plur"}.
+    features: morphology, such as {"Number": "Plur"}. relation: to its head, such as nsubj or nmod:poss.
     """
 
     form: str
@@ -27,14 +28,19 @@ class Word:
     features: Mapping[str, str]
     start: int
     end: int
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence as it was written, and those of its words that were found in it."""
+    """A sentence as it was written, and those of its words that were found in it.
+
+    document: what the file calls the document; empty where it names none.
+    """
 
     text: str
     words: tuple[Word, ...]
+    document: str = ""
 
 
 def read_conllu(path: Path) -> Iterator[Sentence]:
@@ -45,18 +51,21 @@ def read_conllu(path: Path) -> Iterator[Sentence]:
     if not is_there(path):
         raise DataError(f"{path}: no such file; give a treebank in CoNLL-U")
     text: str | None = None
+    document = ""
     rows: list[list[str]] = []
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             line = line.rstrip("\n")
             if line.startswith(_TEXT):
                 text = line.removeprefix(_TEXT)
+            elif line.startswith(_DOCUMENT):
+                document = line.removeprefix(_DOCUMENT)
             elif line and not line.startswith("#"):
                 rows.append(_columns(line, path, number))
             elif not line:
-                yield from _sentence(text, rows)
+                yield from _sentence(text, rows, document)
                 text, rows = None, []
-    yield from _sentence(text, rows)
+    yield from _sentence(text, rows, document)
 
 
 def _columns(line: str, path: Path, number: int) -> list[str]:
@@ -66,18 +75,18 @@ def _columns(line: str, path: Path, number: int) -> list[str]:
     return columns
 
 
-def _sentence(text: str | None, rows: list[list[str]]) -> Iterator[Sentence]:
+def _sentence(text: str | None, rows: list[list[str]], document: str) -> Iterator[Sentence]:
     if text is None or not rows:
         return
     words, cursor = [], 0
-    for identity, form, lemma, upos, _, features, *_ in rows:
+    for identity, form, lemma, upos, _, features, _, relation, *_ in rows:
         # Ranges are contractions, whose parts follow; decimals are words that were never written.
         start = text.find(form, cursor) if identity.isdigit() else -1
         if start < 0:
             continue
         cursor = start + len(form)
-        words.append(Word(form, lemma, upos, _features(features), start, cursor))
-    yield Sentence(text, tuple(words))
+        words.append(Word(form, lemma, upos, _features(features), start, cursor, relation))
+    yield Sentence(text, tuple(words), document)
 
 
 def _features(column: str) -> dict[str, str]:

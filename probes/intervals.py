@@ -4,8 +4,9 @@ Axes: n examples, c clusters.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,6 +26,17 @@ class Score:
     @property
     def defined(self) -> bool:
         return math.isfinite(self.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is not defined becomes None."""
+        interval = None if self.interval is None else list(self.interval)
+        return {"value": self.value if self.defined else None, "interval": interval}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Score":
+        """The inverse of `to_json`."""
+        value, interval = values["value"], values["interval"]
+        return Score(math.nan if value is None else float(value), interval and (interval[0], interval[1]))
 
 
 Statistic = Callable[[Float[ndarray, " n"]], float]
