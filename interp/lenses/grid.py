@@ -144,10 +144,8 @@ def read_logit(
     model: Model, token_ids: Int[Tensor, "1 t"], *, reconstruct: Mapping[str, Reconstruct] | None = None, **facts: Any
 ) -> LensGrid:
     """The logit lens at every layer and token."""
-    check_readable(model)
-    return _grid(
-        model, token_ids, lens_hooks(model), lambda _, x: logit_lens(model, x), reconstruct, "logit lens", facts
-    )
+    hooks = lens_hooks(model)
+    return _grid(model, token_ids, hooks, lambda _, x: logit_lens(model, x), reconstruct, "logit lens", facts)
 
 
 def read_tuned(

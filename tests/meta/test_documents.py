@@ -10,11 +10,15 @@ from click.testing import CliRunner
 
 from interp.cli import cli
 from interp.config import read_yaml
+from interp.lenses.config import LensConfig
 from saes.sweep_config import SweepConfig
 from saes.training import TrainConfig
 
 ROOT = Path(__file__).parents[2]
-TRAIN_CONFIGS = sorted(p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith(("pretrain", "sweep")))
+TRAIN_CONFIGS = sorted(
+    p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith(("pretrain", "sweep", "lens"))
+)
+LENS_CONFIGS = sorted((ROOT / "configs").glob("lens*.yaml"))
 SWEEP_CONFIGS = sorted((ROOT / "configs").glob("sweep*.yaml"))
 
 
@@ -44,6 +48,12 @@ def test_every_training_config_loads_and_says_what_it_is(path):
 @pytest.mark.parametrize("path", SWEEP_CONFIGS, ids=lambda path: path.stem)
 def test_every_sweep_config_loads_and_says_what_it_is(path):
     assert len(SweepConfig.load(path).members()) > 1
+    assert path.read_text().startswith("#")
+
+
+@pytest.mark.parametrize("path", LENS_CONFIGS, ids=lambda path: path.stem)
+def test_every_lens_config_loads_and_says_what_it_is(path):
+    assert LensConfig.load(path).n_steps > 0
     assert path.read_text().startswith("#")
 
 
