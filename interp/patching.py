@@ -1,0 +1,160 @@
+"""Activation patching: what one prompt's activations do in another's pass.
+
+Denoising puts clean activations into the corrupt pass and asks what suffices to bring the clean outcome back; noising
+puts corrupt ones into the clean pass and asks what is needed for it. They are two measurements, never mixed.
+
+Axes: n components, p prompt pairs, v vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from interp.component_values import Dictionaries
+from interp.effects import EffectGrid, near_zero, ratio_effect
+from interp.errors import ConfigError, DataError
+from interp.forward import last_outputs
+from interp.interventions import From
+from interp.models import Model
+from interp.outcomes import LOGIT_DIFFERENCE, Outcome
+from interp.prompts import PromptPairs, Prompts
+from interp.sweep_cells import Cells
+from interp.sweep_passes import ROWS_PER_PASS, Judge, judged_by, row_chunks, swept
+
+Direction = Literal["denoising", "noising"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+UNITS = "share of the clean-corrupt difference"
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A pair's two sides as a direction sees them: `base` is the pass that is patched, `source` what is put in."""
+
+    base: Prompts
+    source: Prompts
+
+    @staticmethod
+    def of(pairs: PromptPairs, direction: Direction) -> "Ends":
+        """The corrupt pass is patched when denoising, the clean one when noising; both are asked for the clean answer.
+
+        Raises: ConfigError for another direction.
+        """
+        if direction not in DIRECTIONS:
+            raise ConfigError(f"direction: got {direction!r}; expected one of {', '.join(DIRECTIONS)}")
+        sides = (pairs.corrupt, pairs.clean) if direction == "denoising" else (pairs.clean, pairs.corrupt)
+        return Ends(*(asked_for(side, pairs.clean) for side in sides))
+
+
+def asked_for(side: Prompts, clean: Prompts) -> Prompts:
+    """The prompts with the answers of the clean ones."""
+    return Prompts(
+        side.token_ids, side.real, side.last, clean.answers, clean.foils, clean.clusters, side.places, side.texts
+    )
+
+
+def patch_sweep(
+    model: Model,
+    pairs: PromptPairs,
+    cells: Cells,
+    *,
+    direction: Direction = "denoising",
+    outcome: Judge = LOGIT_DIFFERENCE,
+    dictionaries: Dictionaries | None = None,
+    rows_per_pass: int = ROWS_PER_PASS,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> EffectGrid:
+    """The effect of patching each component of a grid: (patched - base) / (source - base), a ratio of means over pairs.
+
+    1 is the whole of what tells the source from the base, 0 nothing of it. The outcome is that of the clean prompts'
+    answers in both directions; one made of reference outputs gets the clean ones. Intervals resample clusters of pairs.
+    `on_progress` hears how many patched passes of how many are done.
+
+    Raises: DataError if clean and corrupt do not differ in the outcome; what components raise.
+    """
+    ends, parts = Ends.of(pairs, direction), []
+    given = From(ends.source).prepare(model, ends.base, cells.components, dictionaries or {})
+    for rows in row_chunks(len(pairs), rows_per_pass):
+        base, source = ends.base.take(rows), ends.source.take(rows)
+        unpatched = unpatched_outcomes(model, base, source, direction, outcome)
+
+        def tell(done: int, start: int = rows.start, n: int = len(base)) -> None:
+            if on_progress:
+                on_progress(start * len(cells.components) + done * n, len(pairs) * len(cells.components))
+
+        patched = swept(
+            model, base, cells.components, given(rows), unpatched.outcome,
+            dictionaries=dictionaries or {}, rows_per_pass=rows_per_pass, tell=tell,
+        )  # fmt: skip
+        parts.append((unpatched, patched))
+    return effect_of_patches(
+        torch.cat([patched for _, patched in parts], dim=1).numpy(), joined([unpatched for unpatched, _ in parts]),
+        cells=cells, clusters=pairs.clean.clusters.numpy(), method=f"activation patching, {direction}",
+        direction=direction, seed=seed,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Unpatched:
+    """The outcome of every pair on both sides, without intervention."""
+
+    base: Float[ndarray, " p"]
+    source: Float[ndarray, " p"]
+    outcome: Outcome
+
+
+@torch.no_grad()
+def unpatched_outcomes(model: Model, base: Prompts, source: Prompts, direction: Direction, judge: Judge) -> Unpatched:
+    """Outcomes of the two sides, and the outcome itself where it is made of the clean outputs."""
+    outputs = {"base": last_outputs(model, base), "source": last_outputs(model, source)}
+    outcome = judged_by(judge, outputs["source" if direction == "denoising" else "base"])
+    values = {name: outcome(found, base).double().cpu().numpy() for name, found in outputs.items()}
+    return Unpatched(values["base"], values["source"], outcome)
+
+
+def joined(parts: Sequence[Unpatched]) -> Unpatched:
+    """Outcomes of several chunks of pairs as one."""
+    base, source = (np.concatenate([getattr(part, side) for part in parts]) for side in ("base", "source"))
+    return Unpatched(base, source, parts[0].outcome)
+
+
+def effect_of_patches(
+    patched: Float[ndarray, "n p"],
+    unpatched: Unpatched,
+    *,
+    cells: Cells,
+    clusters: Int[ndarray, " p"],
+    method: str,
+    direction: Direction,
+    seed: int = 0,
+) -> EffectGrid:
+    """A grid of ratios of means.
+
+    Raises: DataError if the mean difference of the two sides is zero or not finite.
+    """
+    between = unpatched.source - unpatched.base
+    outcome = unpatched.outcome
+    if not np.isfinite(between).all() or between.mean() == 0:
+        raise DataError(
+            f"the mean {outcome.name} differs by {between.mean():g} between clean and corrupt prompts; expected a "
+            "difference to take shares of; choose prompts that the model tells apart, or another outcome"
+        )
+    found = ratio_effect(patched - unpatched.base, between, clusters, seed=seed)
+    sides = ("corrupt", "clean") if direction == "denoising" else ("clean", "corrupt")
+    units = f" ({outcome.units})" if outcome.units else ""
+    return EffectGrid(
+        cells.axes,
+        found.value.reshape(cells.shape),
+        None if found.interval is None else found.interval.reshape(2, *cells.shape),
+        method,
+        f"{outcome.name}{units}",
+        UNITS,
+        len(between),
+        dict(zip(sides, (float(unpatched.base.mean()), float(unpatched.source.mean())), strict=True)),
+        near_zero(between),
+    )
