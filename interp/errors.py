@@ -39,3 +39,7 @@ class StorageError(InterpError):
 
 class MissingDependencyError(InterpError):
     """An optional package is needed for what was asked."""
+
+
+class RankLostError(InterpError):
+    """Another process of the same run is gone, or does not answer."""

@@ -32,8 +32,9 @@ class FolderFit:
         recording: Recording,
         state: TrainState | None = None,
         more: Callable[[StepDone], Row] | None = None,
+        whole: Callable[[TrainState], TrainState] | None = None,
     ) -> None:
-        """`more` adds to the rows of metrics.jsonl.
+        """`more` adds to the rows of metrics.jsonl; `whole` makes the state to save of that of the task.
 
         Raises: ArtifactError if the state does not fit the task or the metrics file is shorter than it was.
         """
@@ -42,7 +43,7 @@ class FolderFit:
             drop_old(run.checkpoints, step=state.step, keep=recording.keep_checkpoints)
         self.run, self.start = run, state.step if state else 0
         self._task, self._optimiser, self._batches = task, optimiser, batches
-        self._n_steps, self._recording = n_steps, recording
+        self._n_steps, self._recording, self._whole = n_steps, recording, whole
         self._metrics = MetricsFile(run.metrics_path, offset=state.metrics_offset if state else 0)
         done = fit(
             task,
@@ -69,6 +70,7 @@ class FolderFit:
             n_tokens=done.n_tokens,
             metrics_offset=self._metrics.sync(),
         )
+        now = now if self._whole is None else self._whole(now)
         save_checkpoint(self.run.checkpoints, now, keep=self._recording.keep_checkpoints)
 
     def close(self) -> None:
@@ -89,8 +91,9 @@ def fit_in_folder(
     recording: Recording,
     state: TrainState | None = None,
     more: Callable[[StepDone], Row] | None = None,
+    whole: Callable[[TrainState], TrainState] | None = None,
 ) -> None:
-    """Run all steps that `state` has not done yet; `more` adds to the rows of metrics.jsonl.
+    """Run all steps that `state` has not done yet; `more` adds to the rows of metrics.jsonl, `whole` to what is saved.
 
     Raises: as FolderFit and its steps do.
     """
@@ -105,6 +108,7 @@ def fit_in_folder(
         recording=recording,
         state=state,
         more=more,
+        whole=whole,
     )
     try:
         expected = expected_of(run.path)
@@ -113,3 +117,31 @@ def fit_in_folder(
             pass
     finally:
         one.close()
+
+
+def follow(
+    task: Trainable,
+    optimiser: torch.optim.Optimizer,
+    batches: BatchSource,
+    *,
+    schedule: Schedule,
+    n_steps: int,
+    clip_norm: float,
+    recording: Recording,
+    more: Callable[[StepDone], Row],
+    whole: Callable[[TrainState], TrainState],
+    state: TrainState | None = None,
+) -> None:
+    """What every rank but the first does while that one fits in its folder: the same steps, and nothing written.
+
+    Raises: as `fit` does; RankLostError where another rank is gone.
+    """
+    if state is not None:
+        restore_state(state, task, optimiser, batches)
+    start, start_tokens = (state.step, state.n_tokens) if state else (0, 0)
+    where: dict[str, int] = {"start_step": start, "start_tokens": start_tokens}
+    for done in fit(task, optimiser, batches, schedule=schedule, n_steps=n_steps, clip_norm=clip_norm, **where):
+        if recording.logs(done.step, n_steps):
+            more(done)
+        if recording.saves(done.step, n_steps):
+            whole(take_state(task, optimiser, batches, step=done.step, n_tokens=done.n_tokens, metrics_offset=0))

@@ -54,6 +54,24 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class SpreadTask(Protocol):
+    """A task of which each of several ranks holds a part: the norm that clips is that of the whole."""
+
+    def gradient_norm(self) -> float:
+        """Norm of the gradients of all ranks, which all of them ask for."""
+        ...
+
+
+@runtime_checkable
+class ClippingOptimiser(Protocol):
+    """An optimiser that projects and clips in the same pass over the weights in which it updates them."""
+
+    def step_clipped(self, clip_norm: float, finite: Tensor) -> Tensor:
+        """Gives the gradient norm before clipping; NaN, and no weight has moved, if it or the loss is not finite."""
+        ...
+
+
+@runtime_checkable
 class BatchSource(Protocol):
     """Batches in a fixed order that can be taken up again at a cursor."""
 
@@ -116,22 +134,44 @@ def update(
 
     Raises: NonFiniteError, naming the step and the terms, before any weight has moved.
     """
-    if not bool(torch.isfinite(report.loss)):
-        raise NonFiniteError(f"step {step}: loss is {float(report.loss.detach())} ({_terms(report)}); {_ADVICE}")
+    in_one_pass = isinstance(optimiser, ClippingOptimiser) and not isinstance(task, SpreadTask)
+    if not in_one_pass:
+        _check_loss(report, step)
     optimiser.zero_grad(set_to_none=True)
     report.loss.backward()
     task.project_gradients()
-    parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-    if not math.isfinite(norm):
-        raise NonFiniteError(f"step {step}: gradient norm is {norm} ({_terms(report)}); {_ADVICE}")
     for group in optimiser.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)
+    if in_one_pass:
+        return _moved_in_one_pass(task, optimiser, report, clip_norm, step)
+    parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    norm = _norm(task, [p.grad for p in parameters if p.grad is not None])
+    if not math.isfinite(norm):
+        raise NonFiniteError(f"step {step}: gradient norm is {norm} ({_terms(report)}); {_ADVICE}")
     if clip_norm > 0 and norm > clip_norm:
         torch._foreach_mul_([p.grad for p in parameters], clip_norm / (norm + 1e-6))
     optimiser.step()
     task.after_update(report, optimiser)
     return norm
+
+
+def _check_loss(report: StepReport, step: int) -> None:
+    if not bool(torch.isfinite(report.loss)):
+        raise NonFiniteError(f"step {step}: loss is {float(report.loss.detach())} ({_terms(report)}); {_ADVICE}")
+
+
+def _moved_in_one_pass(task: Trainable, optimiser: Any, report: StepReport, clip_norm: float, step: int) -> float:
+    """The device refuses by itself what is not finite, so that the host asks it once, when all is done."""
+    norm = float(optimiser.step_clipped(clip_norm, torch.isfinite(report.loss.detach())))
+    if not math.isfinite(norm):
+        _check_loss(report, step)
+        raise NonFiniteError(f"step {step}: gradient norm is {norm} ({_terms(report)}); {_ADVICE}")
+    task.after_update(report, optimiser)
+    return norm
+
+
+def _norm(task: Trainable, gradients: list[Tensor]) -> float:
+    return task.gradient_norm() if isinstance(task, SpreadTask) else float(torch.nn.utils.get_total_norm(gradients))
 
 
 _ADVICE = "no weight was changed; lower the learning rate or look at the input at this step"

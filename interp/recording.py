@@ -35,6 +35,10 @@ class Recording(Config):
     keep_checkpoints: int = Field(2, ge=1)
     """How many checkpoints stay on disk, newest first."""
 
+    def logs(self, step: int, n_steps: int) -> bool:
+        """Whether there is a line of metrics for this step."""
+        return step % self.log_every == 0 or step == n_steps
+
     def saves(self, step: int, n_steps: int) -> bool:
         """Whether there is a checkpoint after this step."""
         return step % self.checkpoint_every == 0 or step == n_steps
@@ -148,7 +152,7 @@ def record(
         for done in steps:
             clock.add(done)
             row = None
-            if done.step % recording.log_every == 0 or done.step == n_steps:
+            if recording.logs(done.step, n_steps):
                 row = row_of(done) | (more(done) if more else {}) | clock.read()
                 metrics.write(row)
             if recording.saves(done.step, n_steps):

@@ -17,12 +17,12 @@ from interp.errors import ConfigError, ShapeError
 from interp.loop import StepReport
 from saes.config import SAEConfig
 from saes.entries import Activated, DenseEntries, Entries, SparseEntries
-from saes.losses import LossVariant, aux_loss, aux_weight, prefix_weights
+from saes.losses import LossVariant, aux_loss, aux_weight, loss_variant, prefix_weights
 from saes.ops.dense import dense_pays, dense_prefix_losses
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection
 from saes.ops.sparse import Pattern, encode_values, gathered_dot, prefix_losses, sparse_decode
-from saes.prefixes import draw_prefixes
+from saes.prefixes import prefixes_of_step
 from saes.resampling import due, resample
 from saes.wiring import Wiring
 
@@ -109,6 +109,8 @@ class SAE(nn.Module, ABC):
         self.register_buffer("n_updates", torch.zeros((), device=device, dtype=torch.int64))
         self.register_buffer("n_fallbacks", torch.zeros((), device=device, dtype=torch.int64))
         self.wiring = Wiring()
+        self.rows_kept = False
+        """Whether the optimiser projects gradients and keeps decoder rows at norm one itself."""
 
     @property
     def hooks_in(self) -> tuple[str, ...]:
@@ -145,12 +147,7 @@ class SAE(nn.Module, ABC):
 
     def prefix_widths(self) -> tuple[int, ...]:
         """Prefixes of the dictionary that each reconstruct the output in this step."""
-        config = self.config
-        if not config.nested or config.prefix_sampling == "fixed":
-            return config.prefix_widths()
-        # Seeded by the step, so that a resumed run draws what the unbroken one would have drawn.
-        generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + int(self.n_updates))
-        return draw_prefixes(config.d_sae, config.nested_prefixes(), config.pareto_exponent, generator)
+        return prefixes_of_step(self.config, self.n_updates)
 
     def weights(self) -> Weights:
         """The parameters, with free decoder norms moved into the encoder."""
@@ -210,15 +207,24 @@ class SAE(nn.Module, ABC):
         """
         centred, widths = self.centred(batch.stacked(self.hooks_in)), self.prefix_widths()
         target = self.wiring.target(self, batch, centred)
-        # The variants say how prefixes are weighed: without prefixes there is nothing to choose.
-        weighed = self.config.nested or self.config.architecture == "matryoshka"
-        variant: LossVariant = self.config.loss_variant if weighed else "sum"
+        variant = loss_variant(self.config)
         result = self.reconstruct(centred, target, widths, prefix_weights(variant, len(widths)))
+        return self.assembled(result, batch, target, widths, variant)
+
+    def assembled(
+        self,
+        result: Reconstruction,
+        batch: ActivationBatch,
+        target: Float[Tensor, "b o"],
+        widths: tuple[int, ...],
+        variant: LossVariant,
+    ) -> StepReport:
+        """The training loss and its terms, from what the batch gave."""
         loss, terms = result.loss, {"mse": result.errors[-1]}
         if len(widths) > 1 and self.config.prefix_sampling == "fixed":
             terms |= {f"loss_prefix_{width}": error for width, error in zip(widths, result.errors[1:], strict=True)}
         if result.penalty is not None:
-            weight = self.penalty_weight(centred.shape[0])
+            weight = self.penalty_weight(target.shape[0])
             loss = loss + weight * result.penalty
             terms |= {"penalty": result.penalty.detach(), "penalty_weight": torch.as_tensor(weight).clone()}
         if result.extra is not None:
@@ -345,7 +351,7 @@ class SAE(nn.Module, ABC):
     @torch.no_grad()
     def project_gradients(self) -> None:
         """Take out of each decoder row's gradient what would only change its norm."""
-        if self.config.decoder_norm == "unit" and self.W_dec.grad is not None:
+        if self.config.decoder_norm == "unit" and self.W_dec.grad is not None and not self.rows_kept:
             rows = torch.arange(self.d_sae, device=self.W_dec.device)
             along = gathered_dot(self.W_dec.grad, rows, self.W_dec, rows)
             self.W_dec.grad.addcmul_(self.W_dec, along[:, None], value=-1)
@@ -353,7 +359,7 @@ class SAE(nn.Module, ABC):
     @torch.no_grad()
     def after_update(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
         """Unit decoder rows again; counters and inference threshold advanced; dead features resampled if it is time."""
-        if self.config.decoder_norm == "unit":
+        if self.config.decoder_norm == "unit" and not self.rows_kept:
             self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True))
         self.advance(report)
         if self.config.revival == "resample" and due(self, report.n_tokens):
@@ -365,7 +371,7 @@ class SAE(nn.Module, ABC):
         if report.code is None:
             raise ConfigError("got a step report without a code; expected the report that `losses` gave for this step")
         self.tokens_since_fired.add_(report.n_tokens)
-        self.tokens_since_fired.masked_fill_(torch.bincount(report.code.features, minlength=self.d_sae) > 0, 0)
+        self.tokens_since_fired.index_fill_(0, report.code.features, 0)
         self.n_updates.add_(1)
         self.n_fallbacks.add_(report.terms["fallbacks"].to(self.n_fallbacks.device))
         self.update_threshold(report.code)

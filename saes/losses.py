@@ -9,7 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saes.config import SAEConfig
+
 LossVariant = Literal["sum", "mean", "mean_with_bias"]
+
+
+def loss_variant(config: SAEConfig) -> LossVariant:
+    """How prefixes are weighed; without prefixes there is nothing to choose."""
+    return config.loss_variant if config.nested or config.architecture == "matryoshka" else "sum"
 
 
 def prefix_weights(variant: LossVariant, n_prefixes: int) -> tuple[float, ...]:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from interp.activations.harvest import ActivationSource, Harvest
+from interp.activations.harvest import ActivationSource
+from interp.activations.spread import open_harvest
 from interp.activations.store import StoredActivations
 from interp.datasets import DataConfig, TokenStream, open_stream
+from interp.distributed import ALONE, Ranks
 from interp.errors import ConfigError
 from interp.models import Model, load_model
 from interp.runs import RunManifest
@@ -34,8 +36,10 @@ class Origin:
         return {**self.data, **self._told}
 
 
-def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None) -> Origin:
+def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None, *, ranks: Ranks = ALONE) -> Origin:
     """The source that `config` names, harvested at `hooks` (by default those the config reads and reconstructs).
+
+    Several ranks share the forward passes, and each gets everything.
 
     Raises: ConfigError if activations on disk were collected otherwise than the config says; UnknownHookError for a
     hook that the model lacks.
@@ -51,7 +55,7 @@ def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None) -> Orig
     for hook in names:
         model.hook(hook)
     stream = open_stream(config.dataset, model, config.data)
-    return Origin(Harvest(model, stream, names), model.facts, stream.facts, stream)
+    return Origin(open_harvest(model, stream, names, ranks), model.facts, stream.facts, stream)
 
 
 def load_models(config: TrainConfig, *, name: str | None = None, device: str | None = None) -> Model:

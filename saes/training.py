@@ -52,26 +52,44 @@ class Fit:
         return row
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a command finds its run: not begun, begun, or finished; where it goes on from a checkpoint, which."""
+
+    goes_on: bool
+    finished: bool = False
+    checkpoint: Path | None = None
+
+
+def find_start(config: TrainConfig, *, resume: bool = False, resume_from: str | None = None) -> Start:
+    """What to do about the run folder, before anything is loaded.
+
+    Raises: ConfigError if it holds another run; ArtifactError if there is nothing to go on from.
+    """
+    run = RunFolder(config.out)
+    if (resume or resume_from is not None) and run.started:
+        run.check_same_config(config, may_differ=FREE_ON_RESUME)
+        if run.manifest().status == "finished" and resume_from is None:
+            return Start(goes_on=True, finished=True)
+        return Start(goes_on=True, checkpoint=_checkpoint(run, resume_from))
+    if resume_from is not None:
+        raise ArtifactError(f"{config.out}: holds no run to resume from {resume_from}; check --out")
+    run.check_free(config)
+    return Start(goes_on=False)
+
+
 def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None = None) -> RunFolder:
     """Train an SAE and save it under out/sae; `resume` goes on from the last checkpoint, bit for bit.
 
     Raises: any InterpError; whatever was checkpointed before it stays usable.
     """
-    run = RunFolder(config.out)
-    goes_on = (resume or resume_from is not None) and run.started
-    if goes_on:
-        run.check_same_config(config, may_differ=FREE_ON_RESUME)
-        if run.manifest().status == "finished" and resume_from is None:
-            return run
-    elif resume_from is not None:
-        raise ArtifactError(f"{config.out}: holds no run to resume from {resume_from}; check --out")
-    else:
-        run.check_free(config)
+    start = find_start(config, resume=resume, resume_from=resume_from)
+    if start.finished:
+        return RunFolder(config.out)
     origin = open_origin(config)
     batches = shuffled(config, origin)
-    checkpoint = _checkpoint(run, resume_from) if goes_on else None
-    state = load_checkpoint(checkpoint) if checkpoint is not None else None
-    fit = begin_fit(config, origin, batches, state=state, goes_on=goes_on)
+    state = load_checkpoint(start.checkpoint) if start.checkpoint is not None else None
+    fit = begin_fit(config, origin, batches, state=state, goes_on=start.goes_on)
     fit_in_folder(
         fit.run,
         fit.sae,
@@ -112,14 +130,22 @@ def begin_fit(
     Raises: any InterpError for a wrong input, before a folder is made.
     """
     sae = new_sae(config, origin, batches, fresh=state is None)
+    run = open_run(config, origin, goes_on=goes_on)
+    return Fit(config, run, sae, make_optimiser(sae, config.schedule.lr, config.optimiser), state)
+
+
+def open_run(config: TrainConfig, origin: Origin, *, goes_on: bool) -> RunFolder:
+    """The run folder, made anew or taken up again.
+
+    Raises: ConfigError if a run is there; ArtifactError if a run's model or data have changed since.
+    """
     run = RunFolder(config.out)
     if goes_on:
         run.check_same_inputs(model=origin.model, data=origin.data)
         run.write_manifest(run.manifest().model_copy(update={"status": "running"}))
-    else:
-        manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.recorded_data())
-        run = RunFolder.begin(config.out, config, manifest)
-    return Fit(config, run, sae, make_optimiser(sae, config.schedule.lr, config.optimiser), state)
+        return run
+    manifest = RunManifest.begin("sae", seed=config.seed, model=origin.model, data=origin.recorded_data())
+    return RunFolder.begin(config.out, config, manifest)
 
 
 def finish_fit(fit: Fit) -> None:

@@ -1,14 +1,17 @@
 """`interp collect`: one pass of the model, activations of several hooks on disk."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
-from interp.activations.harvest import Harvest
-from interp.activations.store import StoreConfig, write_store
+from interp.activations.spread import open_harvest
+from interp.activations.store import StoreConfig, read_along, write_store
 from interp.config import Config, Seed
 from interp.counts import TokenCount
 from interp.datasets import DataConfig, open_stream
+from interp.distributed import ALONE, Ranks, check_devices
 from interp.models import load_model
 from interp.runs import RunFolder, RunManifest
 
@@ -43,24 +46,40 @@ class CollectConfig(Config):
         return hooks
 
 
-def collect(config: CollectConfig, *, resume: bool = False) -> RunFolder:
+def collect(config: CollectConfig, *, resume: bool = False, ranks: Ranks = ALONE) -> RunFolder:
     """Harvest the training split at the given hooks into safetensors shards.
+
+    Several ranks share the forward passes; rank 0 writes what one process would have written.
 
     Raises: ConfigError if the folder holds something else; StorageError if the disk is full (resume goes on).
     """
     run = RunFolder(config.out)
+    goes_on = ranks.from_first(lambda: _goes_on(run, config, resume=resume))
+    model = load_model(config.model, device=config.device, dtype=config.dtype)
+    check_devices(ranks, model.device)
+    stream = open_stream(config.dataset, model, config.data)
+    ranks.check_same("model and data", [model.facts.get("content_hash"), stream.facts])
+    source = open_harvest(model, stream, config.hooks, ranks)
+
+    def begin() -> dict[str, Any]:
+        if goes_on:
+            run.check_same_config(config, may_differ=("tokens", "out"))
+            run.check_same_inputs(model=model.facts, data=stream.facts)
+        else:
+            data = {**stream.facts, **stream.overlap(stream.with_split("heldout"))}
+            manifest = RunManifest.begin("activations", seed=config.seed, model=model.facts, data=data)
+            RunFolder.begin(config.out, config, manifest)
+        return run.manifest().results
+
+    results = ranks.from_first(begin)
+    work = partial(write_store, run) if ranks.first else partial(read_along, results)
+    work(source, n_tokens=config.tokens, shard_tokens=config.store.shard_tokens)
+    return run
+
+
+def _goes_on(run: RunFolder, config: CollectConfig, *, resume: bool) -> bool:
+    """Raises: ConfigError if the folder holds something else."""
     goes_on = resume and run.started
     if not goes_on:
         run.check_free(config)
-    model = load_model(config.model, device=config.device, dtype=config.dtype)
-    stream = open_stream(config.dataset, model, config.data)
-    source = Harvest(model, stream, config.hooks)
-    if goes_on:
-        run.check_same_config(config, may_differ=("tokens", "out"))
-        run.check_same_inputs(model=model.facts, data=stream.facts)
-    else:
-        data = {**stream.facts, **stream.overlap(stream.with_split("heldout"))}
-        manifest = RunManifest.begin("activations", seed=config.seed, model=model.facts, data=data)
-        run = RunFolder.begin(config.out, config, manifest)
-    write_store(run, source, n_tokens=config.tokens, shard_tokens=config.store.shard_tokens)
-    return run
+    return goes_on

@@ -50,6 +50,13 @@ def write_store(run: RunFolder, source: ActivationSource, *, n_tokens: int, shar
     return manifest
 
 
+def read_along(results: Mapping[str, Any], source: ActivationSource, *, n_tokens: int, shard_tokens: int) -> None:
+    """Ask the source for what another rank's `write_store` asks it for, whose manifest began with `results`."""
+    written = sum(shard["n_tokens"] for shard in results.get("shards", []))
+    for _ in _shards(source, dict(results.get("next", {})), n_tokens - written, shard_tokens):
+        pass
+
+
 def _shards(
     source: ActivationSource, start: Mapping[str, int], n_tokens: int, shard_tokens: int
 ) -> Iterator[tuple[Cursor, ActivationBatch]]:

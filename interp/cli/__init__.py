@@ -1,5 +1,6 @@
 """The `interp` command. Figures go to standard output, everything else to standard error."""
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -27,6 +28,9 @@ _COMMANDS = {
     "pretrain": ("interp.cli.pretrain", "Train a small language model from scratch."),
     "study": ("interp.cli.study", "Repeat a published result and print ours beside it."),
 }
+
+# What several processes can do together, as torchrun starts them.
+_TOGETHER = ("train", "collect")
 
 _RESUMED = "; what was checkpointed is kept, go on with --resume"
 _REPEATED = "; what was finished is kept, the same command goes on"
@@ -75,6 +79,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and give its exit code: 0, or 2 for whatever the user can mend."""
+    words = tuple(sys.argv[1:] if arguments is None else arguments)
+    if _n_processes() > 1 and words[:1] and words[0] in _COMMANDS and words[0] not in _TOGETHER:
+        return _say(f"{words[0]}: runs in one process; start it without torchrun (with it: {', '.join(_TOGETHER)})")
     try:
         done = cli.main(arguments, prog_name="interp", standalone_mode=False)
         return done if isinstance(done, int) else 0
@@ -86,14 +93,19 @@ def main(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         return _say(error.format_message())
     except (KeyboardInterrupt, click.Abort):
-        words = tuple(sys.argv[1:] if arguments is None else arguments)
         go_on = next((text for name, text in _GO_ON.items() if words[: len(name)] == name), "")
         print(f"interp: interrupted{go_on}", file=sys.stderr)
         return 130
 
 
+def _n_processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _say(message: str) -> int:
-    print(f"interp: {' '.join(message.split())}", file=sys.stderr)
+    rank = os.environ.get("RANK", "0") if _n_processes() > 1 else "0"
+    who = "" if rank == "0" else f"rank {rank}: "
+    print(f"interp: {who}{' '.join(message.split())}", file=sys.stderr)
     return 2
 
 

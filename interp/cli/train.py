@@ -8,7 +8,9 @@ import click
 
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts
+from interp.distributed import opened_ranks
 from interp.runs import RunFolder
+from saes.sharded_training import train_on_ranks
 from saes.training import TrainConfig, train
 
 _EXAMPLES = """\b
@@ -17,6 +19,7 @@ Examples:
   interp train configs/quickstart.yaml --sae.k 64 --out runs/k64  any setting by its dotted name
   interp train --model gpt2 --dataset roneneldan/TinyStories --hook blocks.6.hook_resid_post --tokens 50M
   interp train configs/quickstart.yaml --resume                   go on after an interruption, bit for bit
+  torchrun --nproc-per-node 4 -m interp train configs/quickstart.yaml            on four processes, or GPUs
 """
 
 ALIASES = {"sae.k": "--k", "sae.d_sae": "--d-sae", "sae.architecture": "--architecture", "schedule.lr": "--lr"}
@@ -33,9 +36,22 @@ def command(config_file: Path | None, resume: bool, resume_from: str | None, as_
 
     Settings come from the YAML file CONFIG, then from flags. Harvesting runs on the fly (or from disk, --activations);
     the run folder gets metrics, checkpoints and, at the end, the SAE in a format that SAELens reads too.
+
+    Under torchrun the processes harvest in turns and each holds a range of the features; the folder is that of one
+    process, and any number of processes can go on with it.
     """
     config = TrainConfig.load(config_file, overrides_from(TrainConfig, flags))
-    run = train(config, resume=resume or resume_from is not None, resume_from=resume_from)
+    goes_on = resume or resume_from is not None
+    with opened_ranks() as ranks:
+        if ranks.n > 1:
+            run = train_on_ranks(config, ranks, resume=goes_on, resume_from=resume_from)
+        else:
+            run = train(config, resume=goes_on, resume_from=resume_from)
+        if ranks.first:
+            _tell(run, as_json=as_json)
+
+
+def _tell(run: RunFolder, *, as_json: bool) -> None:
     print_facts(f"Trained {run.name}", summary(run), as_json=as_json)
 
 
