@@ -13,7 +13,7 @@ from saes.base import Weights
 from saes.config import SAEConfig
 from saes.entries import Activated, Entries
 from saes.ops.encode import Preactivations
-from saes.ops.select import Selection, select_above
+from saes.ops.select import Selection, select_above_each
 from saes.penalised import PenalisedSAE
 
 START_SHARE = 0.2
@@ -80,12 +80,6 @@ class JumpReLUSAE(PenalisedSAE):
         others = torch.ones_like(self.threshold, dtype=torch.bool)
         others[features] = False
         self.threshold[features] = self.threshold[others if bool(others.any()) else features].mean()
-
-
-def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"]) -> Selection:
-    """All positive pre-activations strictly above their feature's threshold."""
-    code = select_above(pre, threshold.min()).code
-    return Selection(code.keep(code.values > threshold[code.features]), 0)
 
 
 def jump(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

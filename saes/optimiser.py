@@ -6,9 +6,12 @@ from typing import Any, Literal
 import torch
 
 from saes.base import SAE
+from saes.ops.acceleration import accelerated
 
 THRESHOLD_LR_SCALE = 10.0
 """Learning rate of a JumpReLU's thresholds over that of everything else."""
+WIDEST_ROW = 1 << 14
+"""Widest decoder row that one program of the GPU's optimiser holds."""
 
 
 def make_optimiser(sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam") -> torch.optim.Optimizer:
@@ -22,7 +25,19 @@ def make_optimiser(sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam") 
     groups: list[dict[str, Any]] = [{"params": [p for p in trainable if not _is_in(p, matrices + fast)]}]
     if fast:
         groups.append({"params": fast, "lr_scale": THRESHOLD_LR_SCALE})
-    return MuonWithAdam(matrices, groups, lr=lr) if kind == "muon" else _adam(groups, lr)
+    if kind == "muon":
+        return MuonWithAdam(matrices, groups, lr=lr)
+    # Kernels take one row at a time: wider ones do not fit.
+    if accelerated(sae.W_dec) and sae.W_dec.shape[1] <= WIDEST_ROW:
+        return _row_adam(sae, groups, lr)
+    return _adam(groups, lr)
+
+
+def _row_adam(sae: SAE, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+    from saes.ops.triton_adam import RowAdam
+
+    sae.rows_kept = sae.config.decoder_norm == "unit" and sae.W_dec.requires_grad
+    return RowAdam(groups, lr=lr, unit=[sae.W_dec] if sae.rows_kept else [])
 
 
 def _adam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Adam:

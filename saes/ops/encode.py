@@ -5,6 +5,7 @@ Axes: b tokens, c tokens of a chunk, d width of the activations, f features.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ CHUNK_ENTRIES_CPU = 1 << 22
 CHUNK_ENTRIES_GPU = 1 << 27
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Preactivations:
     """centred W_encᵀ + b_enc, yielded as (stride offset, chunk) pairs: chunk r of n holds tokens r, r + n, r + 2n, …
 
@@ -36,12 +37,27 @@ class Preactivations:
         return max(1, -(-self.centred.shape[0] // rows))
 
     def __iter__(self) -> Iterator[tuple[int, Float[Tensor, "c f"]]]:
+        for offset, chunk in self.raw_chunks():
+            # Selection compares in the master format: a threshold must not be rounded to bfloat16.
+            yield offset, chunk.to(self.centred.dtype)
+
+    def raw_chunks(self) -> Iterator[tuple[int, Float[Tensor, "c f"]]]:
+        """The same in the format of the product."""
         n = self.n_chunks
-        x, weight, bias = self.centred, self.weight.t(), self.bias
-        if self.dtype == torch.bfloat16:
-            x, weight, bias = x.bfloat16(), self.weight.bfloat16().t(), bias.bfloat16()
+        x, weight, bias = self._operands
         buffer = torch.empty(-(-x.shape[0] // n), weight.shape[1], dtype=x.dtype, device=x.device)
         for offset in range(n):
             rows = x[offset::n]
-            # Selection compares in the master format: a threshold must not be rounded to bfloat16.
-            yield offset, torch.addmm(bias, rows, weight, out=buffer[: rows.shape[0]]).to(self.centred.dtype)
+            yield offset, torch.addmm(bias, rows, weight, out=buffer[: rows.shape[0]])
+
+    def of_sample(self, n_tokens: int) -> Float[Tensor, "c f"]:
+        """Those of about so many tokens, evenly spread over the batch."""
+        x, weight, bias = self._operands
+        return torch.addmm(bias, x[:: max(1, x.shape[0] // n_tokens)], weight).to(self.centred.dtype)
+
+    @cached_property
+    def _operands(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Input, weight and bias in the format of the product, converted once."""
+        if self.dtype == torch.bfloat16:
+            return self.centred.bfloat16(), self.weight.bfloat16().t(), self.bias.bfloat16()
+        return self.centred, self.weight.t(), self.bias

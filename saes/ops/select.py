@@ -7,16 +7,20 @@ Axes: b tokens, c tokens of a chunk, f features, n entries, m entries that compe
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.code import Code, offsets_of
+from saes.ops.acceleration import accelerated
 from saes.ops.encode import Preactivations
 
 GROUP = 16
 """Features that share one maximum: a group is looked into only if its maximum reaches the bound."""
+SAMPLE_TOKENS = 256
+"""Tokens that a GPU looks at to estimate that bound, before it has looked at any other."""
 SAMPLE = 1 << 17
 """Pre-activations from which the bound of a batch selection is estimated."""
 MARGIN = 2.0
@@ -35,6 +39,8 @@ class Selection:
 
 def select_per_token(pre: Preactivations, k: int) -> Selection:
     """The k largest positive pre-activations of every token."""
+    if accelerated(pre.centred) and (found := _kernels().per_token(pre, k)) is not None:
+        return Selection(found, 0)
     code = _candidates(pre, lambda _, maxima: _bound_per_row(maxima, k))
     counts = code.row_offsets.diff()
     widest = int(counts.max()) if counts.numel() else 0
@@ -56,6 +62,11 @@ def select_per_batch(pre: Preactivations, k: int) -> Selection:
     """
     n = k * pre.centred.shape[0]
     margin, fallbacks = MARGIN, 0
+    if accelerated(pre.centred) and not (sampled := _SampledBound(margin * k / pre.weight.shape[0])).takes_all:
+        sample = pre.of_sample(SAMPLE_TOKENS)
+        if (found := _kernels().per_batch(pre, k, sampled(sample, sample))) is not None:
+            return Selection(found, 0)
+        fallbacks = 1
     while True:
         bound = _SampledBound(margin * k / pre.weight.shape[0])
         code = _candidates(pre, bound)
@@ -68,6 +79,21 @@ def select_above(pre: Preactivations, threshold: Float[Tensor, ""]) -> Selection
     """All positive pre-activations strictly above the threshold, as a JumpReLU takes them."""
     bound = _next_above(threshold.clamp(min=0)).to(pre.centred.dtype).reshape(1, 1)
     return Selection(_candidates(pre, lambda *_: bound), 0)
+
+
+def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"]) -> Selection:
+    """All positive pre-activations strictly above their feature's threshold."""
+    if accelerated(pre.centred) and (found := _kernels().above_each(pre, threshold)) is not None:
+        return Selection(found, 0)
+    code = select_above(pre, threshold.min()).code
+    return Selection(code.keep(code.values > threshold[code.features]), 0)
+
+
+def _kernels() -> Any:
+    """Imported where they are used: triton is not installed everywhere."""
+    from saes.ops import triton_select
+
+    return triton_select
 
 
 def largest(values: Float[Tensor, "r m"], k: int) -> Bool[Tensor, "r m"]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from interp.code import Code, offsets_of
+from saes.ops.acceleration import accelerated
 
 BLOCK_ROWS = 128
 """Tokens whose residuals are walked together: 5 groups of 512 floats are 1.3 MB."""
@@ -32,12 +33,20 @@ class Pattern:
     row_offsets: Int[Tensor, " b_plus_1"]
     by_feature: Int[Tensor, " n"]
     feature_offsets: Int[Tensor, " f_plus_1"]
+    pieces: Any = None
+    """The by-feature segments cut for the GPU's kernels."""
 
     @staticmethod
     def of(code: Code) -> "Pattern":
         """Both orders of a code's entries."""
         # A stable sort of 32-bit keys is a radix sort: ten times faster than of 64-bit ones.
-        by_feature = code.features.int().sort(stable=True).indices
+        ascending, by_feature = code.features.int().sort(stable=True)
+        if accelerated(code.values):
+            # Counting would ask the device how large the largest is.
+            ids = torch.arange(code.d_sae + 1, device=ascending.device, dtype=ascending.dtype)
+            offsets = torch.searchsorted(ascending, ids)
+            pieces = _kernels().Pieces.of(offsets, ascending.shape[0])
+            return Pattern(code.rows(), code.features, code.row_offsets, by_feature, offsets, pieces)
         counts = torch.bincount(code.features, minlength=code.d_sae)
         return Pattern(code.rows(), code.features, code.row_offsets, by_feature, offsets_of(counts))
 
@@ -51,6 +60,8 @@ class Pattern:
         inner = torch.tensor(widths[:-1], device=self.features.device, dtype=self.features.dtype)
         bags = self.rows * len(widths) + torch.bucketize(self.features, inner, right=True)
         n_bags = (self.row_offsets.shape[0] - 1) * len(widths)
+        if accelerated(inner.float()):
+            return bags, torch.searchsorted(bags, torch.arange(n_bags + 1, device=bags.device, dtype=bags.dtype))
         return bags, offsets_of(torch.bincount(bags, minlength=n_bags))
 
 
@@ -59,17 +70,35 @@ def combine(
     index: Int[Tensor, " n"],
     offsets: Int[Tensor, " s_plus_1"],
     scale: Float[Tensor, " n"],
+    pieces: Any = None,
 ) -> Float[Tensor, "s d"]:
-    """For each segment the sum of scale · matrix[index] over its entries. Carries no gradient."""
+    """For each segment the sum of scale · matrix[index] over its entries. Carries no gradient.
+
+    `pieces` are the segments as a GPU's kernels take them, if they have been cut already.
+    """
+    if accelerated(matrix):
+        cut = _kernels().Pieces.of(offsets, index.shape[0]) if pieces is None else pieces
+        found: Tensor = _kernels().combine(matrix, index, cut, scale)[0]
+        return found
     # Detached, since embedding_bag prepares for a backward pass of its own otherwise.
     matrix, scale = matrix.detach(), scale.detach()
     return embedding_bag(index, matrix, offsets, mode="sum", per_sample_weights=scale, include_last_offset=True)
+
+
+def _kernels() -> Any:
+    """Imported where they are used: triton is not installed everywhere."""
+    from saes.ops import triton_sparse
+
+    return triton_sparse
 
 
 def gathered_dot(
     left: Float[Tensor, "s d"], left_index: Int[Tensor, " n"], right: Float[Tensor, "r d"], index: Int[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     """left[left_index] · right[index], entry by entry, without gathering either."""
+    if accelerated(left):
+        found: Tensor = _kernels().gathered_dot(left, left_index, right, index)
+        return found
     # What embedding_bag calls the gradient of its weights is this product, in one fused operator.
     dot = torch.ops.aten._embedding_bag_per_sample_weights_backward
     result: Tensor = dot(left, right, index, left_index[:0], left_index, 0)
@@ -101,8 +130,12 @@ class _EncodeValues(torch.autograd.Function):
         pattern: Pattern = ctx.pattern
         order, ends = pattern.by_feature, pattern.feature_offsets
         sorted_grad = grad[order]
-        grad_bias = torch.segment_reduce(sorted_grad, "sum", offsets=ends, initial=0)
-        grad_weight = combine(centred, pattern.rows[order], ends, sorted_grad)
+        if accelerated(grad):
+            taken = pattern.rows[order], pattern.pieces, sorted_grad
+            grad_weight, grad_bias = _kernels().combine(centred, *taken, sums=True)
+        else:
+            grad_bias = torch.segment_reduce(sorted_grad, "sum", offsets=ends, initial=0)
+            grad_weight = combine(centred, pattern.rows[order], ends, sorted_grad)
         grad_centre = -(grad_bias @ weight)
         grad_weight.index_add_(0, extra, grad_rows)
         grad_bias.index_add_(0, extra, grad_biases)
@@ -129,7 +162,7 @@ class _Decode(torch.autograd.Function):
         order = pattern.by_feature
         grad = grad.contiguous()
         grad_values = gathered_dot(grad, pattern.rows, weight, pattern.features)
-        grad_weight = combine(grad, pattern.rows[order], pattern.feature_offsets, values[order])
+        grad_weight = combine(grad, pattern.rows[order], pattern.feature_offsets, values[order], pattern.pieces)
         return grad_values, grad_weight, None
 
 
@@ -149,8 +182,14 @@ class _PrefixLosses(torch.autograd.Function):
         extra: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         bags, offsets = pattern.bags(widths)
-        sums = combine(weight, pattern.features, offsets, values).view(centred.shape[0], len(widths), weight.shape[1])
-        errors, residual, centre_pull = _errors_into_pulls(centred, sums, term_weights)
+        if accelerated(centred):
+            found = _kernels().prefix_pulls(centred, weight, pattern.features, values, offsets, term_weights)
+            errors, residual, sums = found.errors / centred.shape[0], found.residual, found.pulls
+            centre_pull = sums[:, 0].sum(0) + term_weights[0] * centred.sum(0)
+        else:
+            sums = combine(weight, pattern.features, offsets, values)
+            sums = sums.view(centred.shape[0], len(widths), weight.shape[1])
+            errors, residual, centre_pull = _errors_into_pulls(centred, sums, term_weights)
         ctx.save_for_backward(centred, values, weight, extra, sums, bags, centre_pull)
         ctx.pattern, ctx.bias_weight = pattern, term_weights[0]
         ctx.mark_non_differentiable(errors, residual)
@@ -164,7 +203,7 @@ class _PrefixLosses(torch.autograd.Function):
         slope = grad_loss * (-2 / centred.shape[0])
         flat, order = pulls.view(-1, centred.shape[1]), pattern.by_feature
         grad_values = gathered_dot(flat, bags, weight, pattern.features) * slope
-        grad_weight = combine(flat, bags[order], pattern.feature_offsets, values[order] * slope)
+        grad_weight = combine(flat, bags[order], pattern.feature_offsets, values[order] * slope, pattern.pieces)
         grad_weight.index_add_(0, extra, grad_rows)
         grad_centred = None
         if ctx.needs_input_grad[0]:

@@ -1,0 +1,192 @@
+"""The GPU's kernels beside their eager twins: under triton's interpreter here, on the GPU where there is one."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from interp.code import ActivationBatch, Code
+from interp.errors import NonFiniteError
+from interp.loop import update
+from saes import SAE, SAEConfig, create_sae
+from saes.ops.acceleration import acceleration
+from saes.ops.encode import Preactivations
+from saes.ops.select import Selection, select_above_each, select_per_batch, select_per_token
+from saes.ops.sparse import Pattern, combine, gathered_dot, prefix_losses
+from saes.optimiser import make_optimiser
+
+pytest.importorskip("triton", reason="triton is not installed: pip install triton")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+B, D, F, K = 24, 20, 150, 4
+ARCHITECTURES = ("topk", "batch_topk", "matryoshka", "jumprelu", "standard", "gated")
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def _preactivations(kind: str) -> Preactivations:
+    x, weight, bias = _random(B, D), _random(F, D, seed=1), torch.zeros(F, device=DEVICE)
+    if kind == "ties":
+        x, weight = x.round(), weight.round()
+    elif kind == "uneven tokens":
+        x *= torch.linspace(0.1, 6, B, device=DEVICE)[:, None]
+    elif kind == "few positive":
+        bias -= 9
+    dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
+    return Preactivations(x, weight, bias, dtype)
+
+
+def _same(ours: Code, twin: Code) -> None:
+    assert ours.row_offsets.tolist() == twin.row_offsets.tolist()
+    assert ours.features.tolist() == twin.features.tolist()
+    torch.testing.assert_close(ours.values, twin.values, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["plain", "ties", "uneven tokens", "few positive", "bfloat16"])
+@pytest.mark.parametrize("select", [select_per_token, select_per_batch])
+def test_selection_is_the_twins(kind: str, select: object) -> None:
+    pre = _preactivations(kind)
+    assert callable(select)
+    with acceleration("eager"):
+        twin: Selection = select(pre, K)
+    with acceleration("triton"):
+        ours: Selection = select(pre, K)
+    _same(ours.code.active(), twin.code.active())
+
+
+def test_thresholds_of_each_feature_select_as_the_twin_does() -> None:
+    pre, threshold = _preactivations("plain"), _random(F, seed=3).abs() * 4
+    with acceleration("eager"):
+        twin = select_above_each(pre, threshold)
+    with acceleration("triton"):
+        ours = select_above_each(pre, threshold)
+    assert twin.code.values.numel() > B
+    _same(ours.code, twin.code)
+
+
+def _code(seed: int = 0, *, hot: bool = False) -> Code:
+    dense = torch.relu(_random(B, F, seed=seed) - 1.2)
+    if hot:
+        dense[:, 3] = 1 + dense[:, 5]
+    return Code.from_dense(dense)
+
+
+@pytest.mark.parametrize("n_tokens", [B, 700])
+def test_sums_and_products_over_entries(n_tokens: int) -> None:
+    dense = torch.relu(_random(n_tokens, 40, seed=2) - 1.0)
+    # One feature fires on every token: its segment is cut into pieces where tokens are many.
+    dense[:, 3] = 1.0
+    dense[:, 7] = 0.0
+    code = Code.from_dense(dense)
+    matrix, other = _random(n_tokens, D, seed=4), _random(40, D, seed=5)
+    with acceleration("triton"):
+        pattern = Pattern.of(code)
+    with acceleration("eager"):
+        twin = Pattern.of(code)
+    assert pattern.feature_offsets.tolist() == twin.feature_offsets.tolist()
+    assert pattern.by_feature.tolist() == twin.by_feature.tolist()
+    order = twin.by_feature
+    arguments = matrix, twin.rows[order], twin.feature_offsets, code.values[order]
+    with acceleration("triton"):
+        ours = combine(*arguments, pattern.pieces)
+        dots = gathered_dot(matrix, twin.rows, other, twin.features)
+        per_token = combine(other, twin.features, twin.row_offsets, code.values)
+    torch.testing.assert_close(ours, dense.t() @ matrix, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(dots, (matrix @ other.t())[dense > 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(per_token, dense @ other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("widths", [(F,), (10, 40, F)])
+def test_prefix_losses_and_their_gradients(widths: tuple[int, ...]) -> None:
+    weights = (0.25, *[0.5] * len(widths))
+    found = {}
+    for mode in ("eager", "triton"):
+        code = _code()
+        target, values = _random(B, D, seed=6).requires_grad_(), code.values.clone().requires_grad_()
+        decoder, centre = _random(F, D, seed=7).requires_grad_(), _random(D, seed=8).requires_grad_()
+        none = code.features[:0]
+        with acceleration("eager" if mode == "eager" else "triton"):
+            result = prefix_losses(target, centre, values, decoder, Pattern.of(code), widths, weights, none)
+            grads = torch.autograd.grad(result.loss, (target, centre, values, decoder))
+        found[mode] = [result.loss, result.errors, result.residual, *grads]
+    for ours, twin in zip(found["triton"], found["eager"], strict=True):
+        torch.testing.assert_close(ours, twin, rtol=2e-5, atol=2e-5)
+
+
+def _trained(architecture: str, mode: str, norm: str = "unit", n_steps: int = 3) -> tuple[SAE, list[float]]:
+    with acceleration("eager" if mode == "eager" else "triton"):
+        config = SAEConfig(architecture=architecture, d_sae=F, k=K, decoder_norm=norm, dead_share=0.001)
+        sae = create_sae(config, D, hooks_in=("x",), token_budget=10_000, device=DEVICE)
+        with torch.no_grad():
+            rows = torch.nn.functional.normalize(_random(F, D, seed=11), dim=1)
+            sae.W_dec.copy_(rows)
+            sae.W_enc.copy_(rows)
+            sae.b_dec.copy_(0.1 * _random(D, seed=12))
+            sae.start(_random(B, D, seed=13))
+        optimiser = make_optimiser(sae, 1e-3)
+        none = torch.zeros(B, dtype=torch.int64, device=DEVICE)
+        norms = []
+        for step in range(n_steps):
+            batch = ActivationBatch({"x": 3 * _random(B, D, seed=20 + step)}, none, none, none)
+            norms.append(update(sae, optimiser, sae.losses(batch), lr=1e-3, clip_norm=0.5, step=step + 1))
+    return sae, norms
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_steps_are_the_twins(architecture: str) -> None:
+    ours, norms = _trained(architecture, "triton")
+    twin, twin_norms = _trained(architecture, "eager")
+    assert norms == pytest.approx(twin_norms, rel=1e-4)
+    for name, tensor in twin.state_dict().items():
+        # A moment near zero turns a rounding of its gradient into a share of the learning rate.
+        atol = 2e-4 if tensor.is_floating_point() else 0
+        torch.testing.assert_close(ours.state_dict()[name], tensor, rtol=0, atol=atol, msg=name)
+    assert torch.linalg.vector_norm(ours.W_dec, dim=1).sub(1).abs().max() < 1e-5
+
+
+def test_free_decoder_norms_too() -> None:
+    ours, _ = _trained("matryoshka", "triton", norm="free")
+    twin, _ = _trained("matryoshka", "eager", norm="free")
+    torch.testing.assert_close(ours.W_dec, twin.W_dec, rtol=0, atol=2e-4)
+
+
+def test_the_same_step_gives_the_same_bytes() -> None:
+    first, norms = _trained("matryoshka", "triton")
+    second, again = _trained("matryoshka", "triton")
+    assert norms == again
+    for name, tensor in first.state_dict().items():
+        assert tensor.equal(second.state_dict()[name]), name
+
+
+def test_what_is_not_finite_moves_nothing() -> None:
+    sae, _ = _trained("topk", "triton", n_steps=1)
+    before = {name: tensor.clone() for name, tensor in sae.state_dict().items()}
+    none = torch.zeros(B, dtype=torch.int64, device=DEVICE)
+    x = _random(B, D, seed=40)
+    x[0, 0] = torch.nan
+    with acceleration("triton"):
+        optimiser = make_optimiser(sae, 1e-3)
+        report = sae.losses(ActivationBatch({"x": x}, none, none, none))
+        with pytest.raises(NonFiniteError, match="step 2"):
+            update(sae, optimiser, report, lr=1e-3, clip_norm=1.0, step=2)
+    for name, tensor in before.items():
+        assert tensor.equal(sae.state_dict()[name]), name
+
+
+def test_either_adam_reads_the_others_state() -> None:
+    sae, _ = _trained("topk", "triton", n_steps=1)
+    with acceleration("triton"):
+        ours = make_optimiser(sae, 1e-3)
+    sae.rows_kept = False
+    with acceleration("eager"):
+        twin = make_optimiser(sae, 1e-3)
+    for parameter in sae.parameters():
+        if parameter.requires_grad:
+            parameter.grad = _random(*parameter.shape, seed=50)
+    twin.step()
+    ours.load_state_dict(twin.state_dict())
+    twin.load_state_dict(ours.state_dict())
+    state = ours.state[sae.W_enc]
+    assert int(state["step"]) == 1
+    assert state["exp_avg"].equal(twin.state[sae.W_enc]["exp_avg"])
