@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from interp.errors import DataError, ShapeError
 from probes.dci import fit_dci
 from probes.geometry import geometry
+from probes.half_samples import half_sample_score, random_halves
 from probes.infomec import InfoMEC, active_codes, fit_infomec, info_explicitness, info_modularity
 from probes.information_gaps import attribute_gap, information_gap, modularity
 from probes.intervals import Score, cluster_interval
@@ -29,7 +30,6 @@ METRICS = (MIG, MODULARITY, SAP, DCI_D, DCI_C, DCI_I, INFO_M, INFO_E, INFO_C)
 GEOMETRY = (VNE, VNE_CENTRED, RANK, RANK_CENTRED)
 """VNE in nats, ranks in dimensions; neither good nor bad in itself."""
 N_HALVES = 20
-_NORMAL = 1.959964
 
 Tell = Callable[[str, int, int], None]
 """Is told the stage, what is done and all there is."""
@@ -85,8 +85,7 @@ def disentangle(
     `ids` names the codes; by default they are numbered from 0.
 
     Intervals of MIG, modularity, SAP, InfoM, InfoC, VNE and ranks come from `n_halves` random halves of the clusters
-    (the delete-half jackknife, Shao & Wu 1989): drawing clusters twice would make equal values, which neighbours and
-    bins take for structure. Those of InfoE resample clusters. DCI, which is fitted once, has none.
+    (see `probes.half_samples`), those of InfoE resample clusters; DCI, which is fitted once, has none.
 
     Raises: ShapeError if lengths differ; DataError if a factor has one class alone, there are fewer than two clusters,
     or no code varies.
@@ -97,7 +96,7 @@ def disentangle(
         raise DataError(f"{name}: got codes that never vary on these examples; give other examples or codes")
     held = np.asarray(codes[:, varied], dtype=np.float64)
     _, member = np.unique(clusters, return_inverse=True)
-    folds = _halves(member, 1, seed)[0].astype(np.int64)
+    folds = random_halves(member, 1, seed=seed)[0].astype(np.int64)
     said = tell or (lambda *_: None)
     said(name, 0, n_halves + 3)
     found = fit_infomec(held, labels, folds, seed=seed)
@@ -107,10 +106,10 @@ def disentangle(
     information = binned_information(held, labels)
     values = _unfitted(held, labels, found.nmi, information)
     draws = []
-    for index, half in enumerate(_halves(member, n_halves, seed + 1)):
+    for index, half in enumerate(random_halves(member, n_halves, seed=seed + 1)):
         draws.append(_unfitted(held[half], labels[half]))
         said(name, index + 3, n_halves + 3)
-    scores = {metric: _jackknifed(value, [draw[metric] for draw in draws]) for metric, value in values.items()}
+    scores = {metric: half_sample_score(value, [draw[metric] for draw in draws]) for metric, value in values.items()}
     scores |= {INFO_E: _explicitness(found, member, seed)}
     scores |= {DCI_D: Score(dci.disentanglement), DCI_C: Score(dci.completeness), DCI_I: Score(dci.informativeness)}
     ungated = (scores[INFO_M].value, scores[INFO_C].value)
@@ -166,12 +165,6 @@ def _checked(
     return np.stack([f.labels for f in factors], axis=1)
 
 
-def _halves(member: Int[ndarray, " n"], n: int, seed: int) -> list[Bool[ndarray, " n"]]:
-    """Random halves of the clusters, as which examples are in."""
-    draw, n_clusters = np.random.default_rng(seed), int(member.max()) + 1
-    return [np.isin(member, draw.permutation(n_clusters)[: (n_clusters + 1) // 2]) for _ in range(n)]
-
-
 def _unfitted(
     codes: Float[ndarray, "n c"],
     labels: Int[ndarray, "n f"],
@@ -196,15 +189,6 @@ def _unfitted(
         INFO_M: info_modularity(shares),
         INFO_C: info_modularity(shares.T),
     }
-
-
-def _jackknifed(value: float, halves: Sequence[float]) -> Score:
-    """The spread over halves drawn without replacement is the standard error of the whole."""
-    held = [half for half in halves if math.isfinite(half)]
-    if not math.isfinite(value) or len(held) < max(2, len(halves) / 2):
-        return Score(value)
-    error = _NORMAL * float(np.std(held, ddof=1))
-    return Score(value, (value - error, value + error))
 
 
 def _explicitness(found: InfoMEC, member: Int[ndarray, " n"], seed: int) -> Score:
