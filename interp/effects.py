@@ -185,7 +185,7 @@ def ratio_effect(
     numerators = np.asarray(numerators, dtype=np.float64)
     _, member = np.unique(clusters, return_inverse=True)
     n_clusters = int(member.max()) + 1
-    value = numerators.sum(-1) / denominators.sum()
+    value = np.asarray(numerators.sum(-1) / denominators.sum())
     if n_clusters < 2:
         return Estimate(value, None)
     draws = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=N_DRAWS)

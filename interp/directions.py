@@ -1,0 +1,158 @@
+"""Directions to steer along: a feature's, a mean difference, a probe's; and random ones to hold them against.
+
+Axes: n tokens, m directions, d width of the hook.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.code import FeatureDictionary
+from interp.errors import ArtifactError, ConfigError, DataError, ShapeError
+from interp.hooks import capture
+from interp.models import Model
+from interp.prompts import Prompts
+from interp.storage import read_json, write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What strength 1 adds to the activations at a hook.
+
+    Shapes: vector (d,). source says where it comes from: "feature", "mean difference", "probe" or the like.
+    """
+
+    hook: str
+    vector: Float[Tensor, " d"]
+    name: str = "direction"
+    source: str = "given"
+
+    def __post_init__(self) -> None:
+        if self.vector.ndim != 1 or not bool(self.vector.isfinite().all()) or not bool(self.vector.any()):
+            raise ConfigError(
+                f"{self.name}: got a vector of shape {tuple(self.vector.shape)} and norm {self.vector.norm():g}; "
+                "expected one row of finite numbers that are not all zero"
+            )
+
+    @property
+    def norm(self) -> float:
+        return float(self.vector.norm())
+
+    def with_norm(self, norm: float) -> "Direction":
+        """The same direction, another length."""
+        return replace(self, vector=self.vector * (norm / self.norm))
+
+    def check_fits(self, model: Model) -> None:
+        """Raises: UnknownHookError if the model lacks the hook; ShapeError if it is of another width."""
+        width = model.hook(self.hook).width
+        if width != self.vector.shape[0]:
+            raise ShapeError(
+                f"{self.name}: got {self.vector.shape[0]} numbers; {self.hook} of {model.name} is {width} wide"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        head = {"schema_version": SCHEMA_VERSION, "kind": "direction", "hook": self.hook}
+        return head | {"name": self.name, "source": self.source, "vector": self.vector.tolist()}
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all.
+
+        Raises: StorageError.
+        """
+        write_json(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> "Direction":
+        """Read what `save` wrote, or JSON of {"hook": …, "vector": […]} by hand.
+
+        Raises: ArtifactError if the file is missing, damaged or of another kind.
+        """
+        held = read_json(path)
+        try:
+            vector = torch.tensor(held["vector"], dtype=torch.float32)
+            name, source = str(held.get("name", path.stem)), str(held.get("source", "given"))
+            return Direction(str(held["hook"]), vector, name, source)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ArtifactError(
+                f'{path}: holds no direction; expected JSON with "hook" (a name) and "vector" (numbers)'
+            ) from None
+
+
+def feature_direction(dictionary: FeatureDictionary, feature: int, *, label: str = "feature") -> Direction:
+    """What a unit of a feature's (or code's) activation writes.
+
+    Raises: ConfigError for a feature that the dictionary lacks, or one that writes at several hooks.
+    """
+    if len(dictionary.hooks_out) != 1:
+        raise ConfigError(
+            f"got a dictionary that writes at {', '.join(dictionary.hooks_out)}; expected one hook to steer at"
+        )
+    if not 0 <= feature < dictionary.d_sae:
+        raise ConfigError(f"got feature {feature}; expected 0 to {dictionary.d_sae - 1}")
+    vector = dictionary.directions(torch.tensor([feature]))[0].detach()
+    return Direction(dictionary.hooks_out[0], vector, f"{label} {feature}", label)
+
+
+def mean_difference(
+    model: Model, hook: str, toward: Prompts, away: Prompts, *, position: int | str | None = "last"
+) -> Direction:
+    """Mean activation of one set of prompts minus that of another, at one place of each (None: all tokens).
+
+    Raises: UnknownHookError; DataError if the two sets do not differ there.
+    """
+    means = [activations_at(model, hook, prompts, position).mean(0) for prompts in (toward, away)]
+    if means[0].equal(means[1]):
+        raise DataError(f"got two sets of prompts with the same mean at {hook}; give prompts that differ")
+    return Direction(hook, means[0] - means[1], "mean difference", "mean difference")
+
+
+def activations_at(model: Model, hook: str, prompts: Prompts, position: int | str | None) -> Float[Tensor, "n d"]:
+    """Activations at one place of each prompt, or at all its tokens."""
+    acts = capture(model, prompts.token_ids, [hook], None if model.causal else prompts.real)[hook]
+    positions = prompts.positions(position)
+    if positions is None:
+        return acts[prompts.real.to(acts.device)]
+    return acts[torch.arange(len(prompts)), positions.to(acts.device)]
+
+
+def covariance_matched(acts: Float[Tensor, "n d"], m: int, *, seed: int = 0) -> Float[Tensor, "m d"]:
+    """Random directions with mean zero and the activations' own covariance.
+
+    A Gaussian combination of centred rows has exactly the sample covariance: no matrix is decomposed, and directions in
+    which the activations do not vary stay empty.
+    """
+    if acts.shape[0] < 2:
+        raise DataError(f"got {acts.shape[0]} activations; covariance needs at least two, and better more than d")
+    centred = (acts - acts.mean(0)).double()
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(m, acts.shape[0], generator=generator, dtype=torch.float64).to(acts.device)
+    return (mix @ centred / (acts.shape[0] - 1) ** 0.5).to(acts.dtype)
+
+
+def random_decoder_rows(
+    dictionary: FeatureDictionary, m: int, *, exclude: tuple[int, ...] = (), seed: int = 0
+) -> Float[Tensor, "m d"]:
+    """Directions of features drawn at random without `exclude`, with either sign equally likely.
+
+    Raises: ConfigError if the dictionary has too few.
+    """
+    others = torch.tensor([f for f in range(dictionary.d_sae) if f not in set(exclude)])
+    if others.shape[0] < m:
+        raise ConfigError(f"got a dictionary of {dictionary.d_sae} features; it has no {m} to draw; ask for fewer")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = others[torch.randperm(others.shape[0], generator=generator)[:m]]
+    rows = dictionary.directions(drawn).detach()
+    signs = torch.randint(0, 2, (m, 1), generator=generator).to(rows) * 2 - 1
+    return rows * signs
+
+
+def with_norms(vectors: Float[Tensor, "m d"], norm: float) -> Float[Tensor, "m d"]:
+    """The same directions, all of one length."""
+    return vectors * (norm / vectors.norm(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny))
