@@ -16,7 +16,7 @@ from saes.training import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 TRAIN_CONFIGS = sorted(
-    p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith(("pretrain", "sweep", "lens"))
+    p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith(("pretrain", "sweep", "lens", "probe"))
 )
 LENS_CONFIGS = sorted((ROOT / "configs").glob("lens*.yaml"))
 SWEEP_CONFIGS = sorted((ROOT / "configs").glob("sweep*.yaml"))
