@@ -67,14 +67,13 @@ class Ranks:
         """The tensors of all ranks, stacked; shape and format must be the same everywhere."""
         if self.n == 1:
             return x[None]
-        # As bytes: not every back end knows every number format.
-        mine = x.contiguous().view(-1).view(torch.uint8)
-        everyone = mine.new_empty(self.n, mine.shape[0])
-        # What is empty is so at every rank.
-        if mine.numel():
+        everyone = x.new_empty(self.n, *x.shape)
+        # As bytes: not every back end knows every number format. What is empty is so at every rank.
+        if x.numel():
+            parts = [part.view(-1).view(torch.uint8) for part in everyone]
             with _together():
-                dist.all_gather(list(everyone), mine)
-        return everyone.view(x.dtype).view(self.n, *x.shape)
+                dist.all_gather(parts, x.contiguous().view(-1).view(torch.uint8))
+        return everyone
 
     def gather_rows(self, x: Tensor, n_rows: int) -> Tensor | None:
         """Rows of all ranks one after another, on rank 0's CPU: `x` has this rank's part of `n_rows`."""

@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +16,45 @@ from interp.distributed import Ranks
 
 _FORKS = multiprocessing.get_context("forkserver")
 # Imported once, by the server that all processes are forked from.
-_FORKS.set_forkserver_preload(["tests.sharded_cases"])
+_FORKS.set_forkserver_preload(["tests.sharded_cases", "tests.rank_cases"])
 SECONDS = 60
 
 
-def on_ranks(n: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What `work(ranks, *arguments)` gives at each of n ranks; `work` must be importable.
+def on_ranks(
+    n: int, work: Callable[..., Any], *arguments: Any, limit: float = SECONDS, awaited: Sequence[int] = ()
+) -> list[Any]:
+    """What `work(ranks, *arguments)` gives at each of n ranks, None where one was killed; `work` must be importable.
+
+    `limit` is how many seconds ranks wait for each other; `awaited` are those to wait for, if not all.
 
     Raises: AssertionError with the trace of a rank that fails, or the number of one that does not end.
     """
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
-        processes = [_FORKS.Process(target=_one, args=(where, rank, n, work, arguments)) for rank in range(n)]
+        processes = [_FORKS.Process(target=_one, args=(where, rank, n, limit, work, arguments)) for rank in range(n)]
         for process in processes:
             process.start()
         try:
-            for rank, process in enumerate(processes):
-                process.join(SECONDS)
-                assert process.exitcode is not None, f"rank {rank} of {n} did not end"
+            for rank in awaited or range(n):
+                processes[rank].join(SECONDS)
+                assert processes[rank].exitcode is not None, f"rank {rank} of {n} did not end"
         finally:
             for process in processes:
                 process.kill()
         failed = [path.read_text() for path in sorted(where.glob("*.failed"))]
         assert not failed, "\n".join(failed)
-        return [torch.load(where / f"{rank}.pt", weights_only=False) for rank in range(n)]
+        found = (where / f"{rank}.pt" for rank in range(n))
+        return [torch.load(path, weights_only=False) if path.exists() else None for path in found]
 
 
-def _one(folder: Path, rank: int, n: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _one(folder: Path, rank: int, n: int, limit: float, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=n)
+        where: dict[str, Any] = {"init_method": f"file://{folder}/store", "timeout": timedelta(seconds=limit)}
+        dist.init_process_group("gloo", rank=rank, world_size=n, **where)
         torch.save(work(Ranks(rank, n), *arguments), folder / f"{rank}.pt")
-        dist.barrier()
-        dist.destroy_process_group()
     except BaseException:
         (folder / f"{rank}.failed").write_text(f"rank {rank}:\n{traceback.format_exc()}")
         raise

@@ -1,0 +1,98 @@
+"""What each rank does in the tests of whole commands and of lost ranks: importable, since processes run it."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.activations.collect import CollectConfig, collect
+from interp.activations.spread import open_harvest
+from interp.distributed import Ranks
+from interp.errors import ConfigError, InterpError, RankLostError
+from saes.sharded_training import train_on_ranks
+from saes.training import TrainConfig
+from tests.families import tiny_model
+from tests.specimens import HOOK, tiny_stream
+
+
+def train_all(ranks: Ranks, runs: list[dict[str, Any]]) -> list[str]:
+    """Train one run after another, `resume_from` its checkpoint where one is named; gives what went wrong."""
+    told = []
+    for settings in runs:
+        values = {name: value for name, value in settings.items() if name != "resume_from"}
+        try:
+            train_on_ranks(TrainConfig.load(None, values), ranks, resume_from=settings.get("resume_from"))
+            told.append("")
+        except InterpError as error:
+            told.append(str(error))
+    return told
+
+
+def collect_all(ranks: Ranks, settings: dict[str, Any]) -> str:
+    """Collect half of the activations, then go on."""
+    config = CollectConfig.load(None, settings)
+    collect(config.model_copy(update={"tokens": config.tokens // 2}), ranks=ranks)
+    return str(collect(config, resume=True, ranks=ranks).path)
+
+
+def harvested(ranks: Ranks, folder: Path, cursors: list[dict[str, int]], n_chunks: int) -> list[list[Any]]:
+    """The first chunks from each cursor on, as plain tensors."""
+    model = tiny_model("llama")
+    if ranks.first:
+        tiny_stream(folder, model)
+    ranks.total(0)
+    source = open_harvest(model, tiny_stream(folder, model), (HOOK, "blocks.0.hook_mlp_out"), ranks)
+    found = []
+    for cursor in cursors:
+        chunks = source.iter_from(cursor)
+        taken = [next(chunks) for _ in range(n_chunks)]
+        found.append([(at, dict(c.acts), c.token_ids, c.document, c.position) for at, c in taken])
+    return found
+
+
+def exchanged(ranks: Ranks) -> dict[str, Any]:
+    """One of everything that ranks can exchange."""
+    begin, end = ranks.span(7)
+    whole = torch.arange(21.0).view(7, 3)
+
+    def fails() -> None:
+        raise ConfigError("what rank 0 says")
+
+    def told(work: Any) -> str:
+        try:
+            work()
+        except InterpError as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    return {
+        "sum": ranks.add(torch.full((2,), float(ranks.rank + 1))),
+        "least": ranks.least(torch.tensor([1.0 - ranks.rank])),
+        "most": ranks.most(torch.tensor([1.0 - ranks.rank])),
+        "total": ranks.total(1, 2.5),
+        "gathered": ranks.gather(torch.full((2, 2), ranks.rank, dtype=torch.bfloat16)),
+        "empty": ranks.gather(torch.zeros(0, 3)),
+        "rows": ranks.gather_rows(whole[begin:end], 7),
+        "part": ranks.scatter_rows(whole if ranks.first else None, (7, 3), torch.float32),
+        "first": ranks.from_first(lambda: ranks.rank),
+        "fails": told(lambda: ranks.from_first(fails)),
+        "differs": told(lambda: ranks.check_same("seed", ranks.rank // 2)),
+        "same": told(lambda: ranks.check_same("seed", [1, "a"])),
+    }
+
+
+def one_goes(ranks: Ranks, how: str) -> tuple[str, float]:
+    """The last rank ends, or sleeps; gives what the others say, and after how many seconds."""
+    ranks.total(0)
+    if ranks.rank == ranks.n - 1:
+        if how == "sleeps":
+            time.sleep(30)
+        os._exit(3)
+    begun = time.monotonic()
+    try:
+        ranks.add(torch.zeros(1000))
+    except RankLostError as error:
+        return str(error), time.monotonic() - begun
+    return "", 0.0

@@ -1,0 +1,86 @@
+"""What processes of one run exchange, and that none of them waits for one that is lost."""
+
+import pytest
+import torch
+
+import interp.distributed as distributed
+from interp.activations.harvest import Harvest
+from interp.distributed import ALONE, Ranks, opened_ranks
+from interp.errors import ConfigError
+from tests.families import tiny_model
+from tests.rank_cases import exchanged, harvested, one_goes
+from tests.ranks import on_ranks
+from tests.specimens import HOOK, tiny_stream
+
+
+@pytest.fixture(scope="module")
+def told():
+    return on_ranks(3, exchanged)
+
+
+def test_sums_and_extremes_are_of_all_ranks(told):
+    for rank in told:
+        assert rank["sum"].tolist() == [6.0, 6.0]
+        assert (rank["least"].item(), rank["most"].item()) == (-1.0, 1.0)
+        assert rank["total"] == (3.0, 7.5)
+
+
+def test_gathering_keeps_order_and_format(told):
+    for rank in told:
+        assert rank["gathered"].dtype == torch.bfloat16
+        assert rank["gathered"][:, 0, 1].tolist() == [0.0, 1.0, 2.0]
+        assert rank["empty"].shape == (3, 0, 3)
+
+
+def test_rows_are_taken_apart_and_put_together(told):
+    whole = torch.arange(21.0).view(7, 3)
+    assert torch.equal(torch.cat([rank["part"] for rank in told]), whole)
+    assert torch.equal(told[0]["rows"], whole)
+    assert told[1]["rows"] is told[2]["rows"] is None
+
+
+def test_what_rank_0_does_all_are_told(told):
+    assert [rank["first"] for rank in told] == [0, 0, 0]
+    assert {rank["fails"] for rank in told} == {"ConfigError: what rank 0 says"}
+    assert {rank["same"] for rank in told} == {""}
+    assert all("ConfigError: seed: rank 2 has 1, rank 0 has 0" in rank["differs"] for rank in told)
+
+
+@pytest.mark.parametrize(("how", "limit", "most"), [("ends", 30.0, 10.0), ("sleeps", 2.0, 10.0)])
+def test_a_lost_rank_ends_the_others(how, limit, most):
+    others = on_ranks(3, one_goes, how, limit=limit, awaited=(0, 1))[:2]
+    for message, seconds in others:
+        assert "another rank was lost" in message
+        assert "--resume, on fewer ranks too" in message
+        assert seconds < most
+
+
+def test_harvesting_in_turns_is_the_stream_of_one_process(tmp_path):
+    model = tiny_model("llama")
+    source = Harvest(model, tiny_stream(tmp_path, model), (HOOK, "blocks.0.hook_mlp_out"))
+    chunks = source.iter_from({})
+    whole = [next(chunks) for _ in range(12)]
+    ranks = on_ranks(3, harvested, tmp_path, [{}, whole[4][0]], 7)
+    for from_start, from_middle in ranks:
+        for got, (cursor, batch) in zip([*from_start, *from_middle], [*whole[:7], *whole[4:11]], strict=True):
+            assert got[0] == cursor
+            assert all(torch.equal(got[1][hook], x) for hook, x in batch.acts.items())
+            assert all(map(torch.equal, got[2:], (batch.token_ids, batch.document, batch.position)))
+
+
+def test_one_process_alone_exchanges_nothing():
+    x = torch.ones(2)
+    assert ALONE.add(x) is x
+    assert ALONE.gather(x).shape == (1, 2)
+    assert ALONE.from_first(lambda: 5) == 5
+    with opened_ranks() as ranks:
+        assert ranks == Ranks(0, 1)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-3"])
+def test_a_time_limit_that_is_none_is_refused(monkeypatch, text):
+    monkeypatch.setenv(distributed.TIMEOUT, text)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="expected a number of seconds above zero"), opened_ranks():
+        pass
