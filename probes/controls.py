@@ -31,7 +31,7 @@ def control_labels(
     return np.asarray(drawn[word])
 
 
-_COUNT_CS = (0.1, 1.0, 10.0)
+_COUNT_CS = (0.1, 1.0, 10.0, 100.0)
 """The regularisation path of counts, which are few and not standardised."""
 
 
@@ -70,32 +70,42 @@ def majority_right(task: ProbeTask) -> Float[ndarray, " k"]:
 def token_right(data: ProbeData, task: ProbeTask, inner: Inner) -> Float[ndarray, " k"]:
     """Which held-out answers a logistic probe of the tokens alone gets right.
 
-    It counts the tokens of the word, and apart from them those of its text that the model sees beside it.
+    It counts the tokens of the word, and apart from them those of its text that the model sees beside it; or the word's
+    alone, where the training documents that are left out to choose by are better foretold so.
     """
-    x, held_out = token_counts(data, task)
-    fit = fit_logistic_path(x, task.y[task.train], inner, n_classes=len(task.classes), cs=_COUNT_CS, standardise=False)
-    return fit.probe.right(held_out, task.y[task.test])
+    fits = []
+    for around in (True, False):
+        x, held_out = token_counts(data, task, around=around)
+        fit = fit_logistic_path(
+            x, task.y[task.train], inner, n_classes=len(task.classes), cs=_COUNT_CS, standardise=False
+        )
+        fits.append((min(fit.validation_nats), fit.probe.right(held_out, task.y[task.test])))
+    return min(fits, key=lambda fit: fit[0])[1]
 
 
-def token_counts(data: ProbeData, task: ProbeTask) -> tuple[csr_array, csr_array]:
-    """Counts of training tokens in each example, of the training side and of the held-out one."""
+def token_counts(data: ProbeData, task: ProbeTask, *, around: bool = True) -> tuple[csr_array, csr_array]:
+    """Counts of training tokens in each example, of the training side and of the held-out one.
+
+    `around`: count the tokens beside the word as well, apart from the word's own.
+    """
     slots: dict[tuple[bool, int], int] = {}
     for row in task.train.tolist():
-        for token in _tokens(data, row):
+        for token in _tokens(data, row, around):
             slots.setdefault(token, len(slots))
-    return _counted(data, task.train, slots), _counted(data, task.test, slots)
+    return _counted(data, task.train, slots, around), _counted(data, task.test, slots, around)
 
 
-def _tokens(data: ProbeData, row: int) -> Iterator[tuple[bool, int]]:
+def _tokens(data: ProbeData, row: int, around: bool) -> Iterator[tuple[bool, int]]:
     yield from ((True, token) for token in data.own[row])
-    yield from ((False, token) for token in data.around[row])
+    if around:
+        yield from ((False, token) for token in data.around[row])
 
 
-def _counted(data: ProbeData, rows: Int[ndarray, " m"], slots: dict[tuple[bool, int], int]) -> csr_array:
+def _counted(data: ProbeData, rows: Int[ndarray, " m"], slots: dict[tuple[bool, int], int], around: bool) -> csr_array:
     pairs = [
         (index, slots[token])
         for index, row in enumerate(rows.tolist())
-        for token in _tokens(data, row)
+        for token in _tokens(data, row, around)
         if token in slots
     ]
     at = np.array(pairs, dtype=np.int64).reshape(-1, 2)

@@ -97,7 +97,8 @@ class _Problem:
     def gradient(self, weight: Float[ndarray, "c e"]) -> Float[ndarray, "c e"]:
         error = softmax(np.asarray(self.z @ weight[:, :-1].T) + weight[:, -1], axis=1) - self.target
         of_inputs = np.asarray(self.z.T @ error).T
-        return np.concatenate([of_inputs, error.sum(0)[:, None]], axis=1) / self.target.shape[0]
+        gradient = np.concatenate([of_inputs, error.sum(0)[:, None]], axis=1)
+        return np.asarray(gradient / self.target.shape[0])
 
     def probe(self, weight: Float[ndarray, "c e"]) -> LinearProbe:
         return self.scaling.undo(weight[:, :-1], weight[:, -1])
