@@ -29,6 +29,8 @@ METRICS = (MIG, MODULARITY, SAP, DCI_D, DCI_C, DCI_I, INFO_M, INFO_E, INFO_C)
 """Between 0 and 1, 1 best."""
 GEOMETRY = (VNE, VNE_CENTRED, RANK, RANK_CENTRED)
 """VNE in nats, ranks in dimensions; neither good nor bad in itself."""
+COMMONEST = "commonest class"
+"""What informativeness is when nothing is known."""
 N_HALVES = 20
 
 Tell = Callable[[str, int, int], None]
@@ -46,7 +48,7 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Disentanglement:
-    """Codes against factors. `scores` holds METRICS and GEOMETRY by name; InfoM and InfoC are NaN where gated.
+    """Codes against factors. `scores` holds METRICS, COMMONEST and GEOMETRY; InfoM and InfoC are NaN where gated.
 
     Shapes: information (c, f) in nats by bins, entropies (f,), spectrum (s,) centred, descending, shares of one.
     codes: ids of the rows of `information`; n_codes: all codes, those that never vary included. ungated: InfoM and
@@ -96,12 +98,11 @@ def disentangle(
         raise DataError(f"{name}: got codes that never vary on these examples; give other examples or codes")
     held = np.asarray(codes[:, varied], dtype=np.float64)
     _, member = np.unique(clusters, return_inverse=True)
-    folds = random_halves(member, 1, seed=seed)[0].astype(np.int64)
     said = tell or (lambda *_: None)
     said(name, 0, n_halves + 3)
-    found = fit_infomec(held, labels, folds, seed=seed)
+    found = fit_infomec(held, labels, member, seed=seed)
     said(name, 1, n_halves + 3)
-    dci = fit_dci(held, labels, folds == 0, seed=seed)
+    dci = fit_dci(held, labels, random_halves(member, 1, seed=seed)[0], seed=seed)
     said(name, 2, n_halves + 3)
     information = binned_information(held, labels)
     values = _unfitted(held, labels, found.nmi, information)
@@ -112,6 +113,7 @@ def disentangle(
     scores = {metric: half_sample_score(value, [draw[metric] for draw in draws]) for metric, value in values.items()}
     scores |= {INFO_E: _explicitness(found, member, seed)}
     scores |= {DCI_D: Score(dci.disentanglement), DCI_C: Score(dci.completeness), DCI_I: Score(dci.informativeness)}
+    scores |= {COMMONEST: Score(dci.baseline)}
     ungated = (scores[INFO_M].value, scores[INFO_C].value)
     if found.is_gated:
         scores |= {INFO_M: Score(math.nan), INFO_C: Score(math.nan)}
@@ -125,7 +127,7 @@ def disentangle(
         n_codes=codes.shape[1],
         n_active=int(found.active.sum()),
         codes=tuple(int(code) for code in (varied if ids is None else np.asarray(ids)[varied])),
-        scores={metric: scores[metric] for metric in (*METRICS, *GEOMETRY)},
+        scores={metric: scores[metric] for metric in (*METRICS, COMMONEST, *GEOMETRY)},
         gated=found.is_gated,
         ungated=ungated,
         information=information,

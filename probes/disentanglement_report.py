@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from interp.errors import ArtifactError
 from interp.storage import read_json, write_json
-from probes.disentanglement import GEOMETRY, METRICS, Disentanglement
+from probes.disentanglement import COMMONEST, GEOMETRY, METRICS, Disentanglement
 from probes.intervals import Score
 
 SCHEMA_VERSION = 1
@@ -74,7 +74,7 @@ class DisentanglementReport:
             f"<tr><td>{metric}</td>"
             + "".join(f"<td>{score_text(arm.scores[metric])}</td>" for arm in self.arms)
             + "</tr>"
-            for metric in (*METRICS, *GEOMETRY)
+            for metric in (*METRICS, COMMONEST, *GEOMETRY)
         )
         caption = f"{self.title}: {', '.join(self.arms[0].factors)}" if self.arms else self.title
         return (

@@ -14,15 +14,17 @@ from numpy import ndarray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from probes.half_samples import random_halves
 from probes.mutual_information import N_NEIGHBOURS, entropy, neighbour_information
 
 PRUNED_BELOW = 1 / 20
 """Codes whose range is at most this share of the largest one are no part of InfoM and InfoC."""
 GATE = 0.05
 """InfoE under which InfoM and InfoC mean nothing: ratios of information that is not there."""
-PENALTIES = (1.0, 1e2, 1e4)
+PENALTIES = (1e-2, 1.0, 1e2, 1e4)
 """Inverse strengths of the penalty that InfoE's regressions choose among, by examples that neither fits nor scores."""
 _MOST_STEPS = 300
+_INNER_SEED = 1
 # What the base rate keeps of every prediction: an example of a class that was never seen costs finitely much.
 _BASE_SHARE = 1e-3
 
@@ -63,17 +65,17 @@ class InfoMEC:
 def fit_infomec(
     codes: Float[ndarray, "n c"],
     labels: Int[ndarray, "n f"],
-    folds: Int[ndarray, " n"],
+    clusters: Int[ndarray, " n"],
     *,
     n_neighbours: int = N_NEIGHBOURS,
     seed: int = 0,
 ) -> InfoMEC:
-    """InfoMEC with every example scored by regressions on the other fold. `folds` holds 0 and 1.
+    """InfoMEC with every example scored by regressions on the other half of the clusters.
 
     Source: Hsu et al. 2023 (Disentanglement via Latent Quantization), section 3. Theirs scores InfoE on what it fitted
     and does not regularise, which gives 1 whenever codes outnumber examples; ours is held out.
     """
-    losses, base = zip(*(_cross_fitted(codes, label, folds, seed) for label in labels.T), strict=True)
+    losses, base = zip(*(_cross_fitted(codes, label, clusters, seed) for label in labels.T), strict=True)
     active = active_codes(codes)
     return InfoMEC(_shares(codes, labels, active, n_neighbours, seed), active, np.stack(losses, 1), np.stack(base, 1))
 
@@ -110,15 +112,16 @@ def info_explicitness(
 
 
 def _cross_fitted(
-    codes: Float[ndarray, "n c"], label: Int[ndarray, " n"], folds: Int[ndarray, " n"], seed: int
+    codes: Float[ndarray, "n c"], label: Int[ndarray, " n"], clusters: Int[ndarray, " n"], seed: int
 ) -> tuple[Float[ndarray, " n"], Float[ndarray, " n"]]:
     losses, base = np.zeros(label.shape[0]), np.zeros(label.shape[0])
     n_classes = int(label.max()) + 1
-    for fold in (0, 1):
-        fitted, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    half = random_halves(clusters, 1, seed=seed)[0]
+    for side in (half, ~half):
+        fitted, asked = np.flatnonzero(side), np.flatnonzero(~side)
         rate = (np.bincount(label[fitted], minlength=n_classes) + 1) / (fitted.size + n_classes)
         base[asked] = -np.log(rate[label[asked]])
-        penalty = _best_penalty(codes, label, fitted, rate, seed)
+        penalty = _best_penalty(codes, label, fitted, clusters, rate)
         losses[asked] = _losses(codes, label, fitted, asked, rate, penalty)
     return losses, base
 
@@ -127,14 +130,14 @@ def _best_penalty(
     codes: Float[ndarray, "n c"],
     label: Int[ndarray, " n"],
     rows: Int[ndarray, " m"],
+    clusters: Int[ndarray, " n"],
     rate: Float[ndarray, " k"],
-    seed: int,
 ) -> float | None:
-    """The inverse strength with the least loss on a third of the rows; None if the base rate alone does better."""
-    mixed = np.random.default_rng(seed).permutation(rows)
-    inner, outer = np.split(mixed, [2 * mixed.size // 3])
+    """The inverse strength that loses least on clusters of the rows that it was not fitted to; None: the base rate."""
+    half = random_halves(clusters[rows], 1, seed=_INNER_SEED)[0]
+    sides = ((rows[half], rows[~half]), (rows[~half], rows[half]))
     tried: Sequence[float | None] = (None, *PENALTIES)
-    costs = [float(_losses(codes, label, inner, outer, rate, one).mean()) for one in tried]
+    costs = [sum(float(_losses(codes, label, *side, rate, one).sum()) for side in sides) for one in tried]
     return tried[int(np.argmin(costs))]
 
 

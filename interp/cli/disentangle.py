@@ -1,0 +1,85 @@
+"""`interp disentangle`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dashboards.disentanglement_view import disentanglement_page
+from interp.cli.evaluate import SEED
+from interp.cli.output import json_option, print_facts, print_grid
+from interp.recording import progress_of_stages
+from interp.storage import make_folder, write_json, write_text
+from interp.studies.disentanglement_runs import run_disentanglement
+from probes.disentanglement import COMMONEST, GEOMETRY, METRICS
+from probes.disentanglement_report import DisentanglementReport, score_text
+
+_EXAMPLES = """\b
+Examples:
+  interp disentangle runs/quickstart                     the bundled sets that have two kinds of labels or more
+  interp disentangle runs/quickstart --sets nouns,names --page report.html
+  interp disentangle runs/quickstart --concepts mine.yaml --json --out disentanglement.json
+"""
+
+
+@click.command("disentangle", epilog=_EXAMPLES)
+@click.argument("source", metavar="SAE")
+@click.option(
+    "--concepts",
+    "concepts_file",
+    type=click.Path(path_type=Path),
+    help="File of labelled texts (.jsonl or .yaml; probes/concepts.py says how) instead of the bundled ones.",
+)
+@click.option("--sets", metavar="NAME,…", help="Sets of examples to measure; by default those with two labels or more.")
+@click.option(
+    "--halves", default=20, show_default=True, type=click.IntRange(min=2), help="Random halves that intervals go by."
+)
+@click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of splits, trees, halves and the null.")
+@click.option("--model", "model_name", help="The SAE's model if it has moved; its content must be the same.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--page", type=click.Path(path_type=Path), help="HTML file to write figures and tables to.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write the figures to, as JSON.")
+@json_option
+def command(
+    source: str,
+    concepts_file: Path | None,
+    sets: str | None,
+    page: Path | None,
+    out: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """How far single features stand for single kinds of labels: MIG, DCI, SAP, modularity, InfoMEC, VNE, ranks.
+
+    SAE is a run folder, or a folder, file or hub repository that holds an SAE. Beside its features stand the neurons,
+    the neurons randomly rotated (the same space without its axes), cross-fitted probe directions, and the features
+    against shuffled labels. What is fitted is scored on held-out words; intervals resample words. InfoM and InfoC are
+    left out where InfoE says that the labels cannot be read.
+    """
+    for path in (page, out):
+        if path is not None:
+            make_folder(path.parent)
+    names = tuple(part.strip() for part in sets.split(",") if part.strip()) if sets else ()
+    with progress_of_stages() as tell:
+        reports = run_disentanglement(source, concepts_file=concepts_file, sets=names, tell=tell, **options)
+    held = {"reports": [report.to_json() for report in reports]}
+    if out is not None:
+        write_json(out, held)
+    if page is not None:
+        write_text(page, disentanglement_page(reports))
+    if as_json:
+        print_facts("", held, as_json=True)
+    else:
+        _print(reports)
+
+
+def _print(reports: Sequence[DisentanglementReport]) -> None:
+    for report in reports:
+        first = report.arms[0]
+        title = f"{report.title} ({', '.join(first.factors)}): {first.n_examples} examples of {first.n_clusters} words"
+        rows = [
+            (metric, *(score_text(arm.scores[metric]) for arm in report.arms))
+            for metric in (*METRICS, COMMONEST, *GEOMETRY)
+        ]
+        print_grid(title, ("", *(arm.name for arm in report.arms)), rows)
