@@ -175,7 +175,7 @@ class DoseResponse:
         side = self.side_effects
         found = []
         for i, strength in enumerate(self.strengths):
-            cells = [f"{strength:+g}", f"{self.effect.value[i]:+.3f}", between(self.effect, i)]
+            cells = [signed(strength), f"{self.effect.value[i]:+.3f}", between(self.effect, i)]
             cells += ["–" if strength == 0 else f"{p[i]:.3f}" for p in p_values]
             cells += [] if side is None else [f"{side.kl.value[i]:.4f}", f"{side.perplexity.value[i]:.2f}"]
             found.append(tuple(cells))
@@ -185,6 +185,11 @@ class DoseResponse:
 _PLAIN = (
     "hook", "direction", "source", "norm", "outcome", "units", "reference", "n_prompts", "n_clusters",
 )  # fmt: skip
+
+
+def signed(strength: float) -> str:
+    """A strength as it is written: with its sign, zero without."""
+    return f"{strength:+g}" if strength else "0"
 
 
 def between(estimate: Estimate, i: int | None = None) -> str:
