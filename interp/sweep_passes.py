@@ -1,7 +1,7 @@
 """Many interventions in few forward passes: each block of rows holds all prompts with one component replaced.
 
-Passes begin at the block of the components that they replace, with what stood there, and end in logits at each
-prompt's last token alone.
+Passes begin at the block of the components that they replace, with what stood there; of causal models, at the first
+token that is replaced. They end in logits at each prompt's last token alone.
 
 Axes: n components, p prompts, t position, w width of a part.
 """
@@ -22,6 +22,7 @@ from interp.models import Model
 from interp.outcomes import Outcome
 from interp.prompts import Prompts
 from interp.replacement import parts_written
+from interp.suffix_passes import Prefixes, suffix_outputs
 
 ROWS_PER_PASS = 64
 Judge = Outcome | Callable[[Float[Tensor, "p v"]], Outcome]
@@ -54,47 +55,92 @@ def swept(
 
     Raises: UnknownHookError; ConfigError for an index or place that is not there.
     """
-    layers = _by_layer(model, components)
-    stems = {layer: f"blocks.{layer}.hook_resid_pre" for layer in layers if layer is not None}
-    base = standing(model, prompts, list(dict.fromkeys([*hooks_of(components), *stems.values()])))
+    sweep = _Sweep.of(model, prompts, components, values, outcome, dictionaries)
     found = torch.empty(len(components), len(prompts), dtype=torch.float64)
     per_pass, done = max(1, rows_per_pass // len(prompts)), 0
-    for layer, members in layers.items():
-        for start in range(0, len(members), per_pass):
-            chosen = members[start : start + per_pass]
-            rows = prompts.repeat(len(chosen))
-            stem = None if layer is None else Stem(layer, base[stems[layer]].repeat(len(chosen), 1, 1))
-            edits = _edits(model, prompts, [components[i] for i in chosen], base, values, dictionaries)
-            outputs = last_outputs(model, rows, edits, stem=stem)
-            found[chosen] = outcome(outputs, rows).view(len(chosen), len(prompts)).double().cpu()
+    for layer, members in sweep.by_layer().items():
+        for first in range(0, len(members), per_pass):
+            chosen = members[first : first + per_pass]
+            found[chosen] = sweep.outcomes(layer, chosen)
             done += len(chosen)
             if tell:
                 tell(done)
     return found
 
 
-def _by_layer(model: Model, components: Sequence[Component]) -> dict[int | None, list[int]]:
-    layers: dict[int | None, list[int]] = defaultdict(list)
-    for index, component in enumerate(components):
-        layers[model.hook(component.hook).layer].append(index)
-    return layers
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """What all passes of a sweep share: the prompts' own activations, keys and values, and outcomes."""
+
+    model: Model
+    prompts: Prompts
+    components: Sequence[Component]
+    values: Values
+    outcome: Outcome
+    dictionaries: Dictionaries
+    base: Mapping[str, Float[Tensor, "p t _"]]
+    prefixes: Prefixes | None
+    unedited: Float[Tensor, " p"]
+
+    @staticmethod
+    def of(
+        model: Model,
+        prompts: Prompts,
+        components: Sequence[Component],
+        values: Values,
+        outcome: Outcome,
+        dictionaries: Dictionaries,
+    ) -> "_Sweep":
+        layers = {model.hook(component.hook).layer for component in components}
+        stems = [_stem_hook(layer) for layer in layers if layer is not None]
+        base = standing(model, prompts, list(dict.fromkeys([*hooks_of(components), *stems])))
+        apart = any(component.position is not None for component in components)
+        prefixes = Prefixes.of(model, prompts) if apart else None
+        unedited = outcome(last_outputs(model, prompts), prompts).double().cpu()
+        return _Sweep(model, prompts, components, values, outcome, dictionaries, base, prefixes, unedited)
+
+    def by_layer(self) -> dict[int | None, list[int]]:
+        """Components of each block by number, those that reach furthest to the left first."""
+        layers: dict[int | None, list[int]] = defaultdict(list)
+        for index in sorted(range(len(self.components)), key=lambda index: self.start([index])):
+            layers[self.model.hook(self.components[index].hook).layer].append(index)
+        return layers
+
+    def start(self, chosen: Sequence[int]) -> int:
+        """The first token that any of the components stands at, in any prompt."""
+        places = [self.prompts.positions(self.components[index].position) for index in chosen]
+        return min(0 if place is None else int(place.min()) for place in places)
+
+    def outcomes(self, layer: int | None, chosen: Sequence[int]) -> Float[Tensor, "m p"]:
+        """One pass, over the whole rows or the ends of them."""
+        start = 0 if self.prefixes is None else self.start(chosen)
+        rows = self.prompts.repeat(len(chosen))
+        stem = None
+        if layer is not None:
+            stem = Stem(layer, self.base[_stem_hook(layer)][:, start:].repeat(len(chosen), 1, 1))
+        edits = self._edits([self.components[index] for index in chosen], start)
+        if start == 0 or self.prefixes is None:
+            outputs = last_outputs(self.model, rows, edits, stem=stem)
+        else:
+            outputs = suffix_outputs(self.model, rows, start, self.prefixes, edits, stem)
+        found = self.outcome(outputs, rows).view(len(chosen), len(self.prompts)).double().cpu()
+        # What is replaced after a prompt's last token is padding.
+        return torch.where(self.prompts.last < start, self.unedited, found)
+
+    def _edits(self, components: Sequence[Component], start: int) -> dict[str, Edit]:
+        writes: dict[str, Edit] = {}
+        for hook in hooks_of(components):
+            blocks = [block for block, component in enumerate(components) if component.hook == hook]
+            own = [components[block] for block in blocks]
+            new = parts_written(
+                self.model, self.prompts, own, self.base[hook], self.values, self.dictionaries.get(hook)
+            )
+            writes[hook] = _Write(list(_spots(self.model, self.prompts, blocks, own, new)), start)
+        return writes
 
 
-def _edits(
-    model: Model,
-    prompts: Prompts,
-    components: Sequence[Component],
-    base: Mapping[str, Tensor],
-    values: Values,
-    dictionaries: Dictionaries,
-) -> dict[str, Edit]:
-    writes: dict[str, Edit] = {}
-    for hook in hooks_of(components):
-        blocks = [block for block, component in enumerate(components) if component.hook == hook]
-        own = [components[block] for block in blocks]
-        new = parts_written(model, prompts, own, base[hook], values, dictionaries.get(hook))
-        writes[hook] = _Write(list(_spots(model, prompts, blocks, own, new)))
-    return writes
+def _stem_hook(layer: int) -> str:
+    return f"blocks.{layer}.hook_resid_pre"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +178,15 @@ def _spots(
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """An edit that writes into its own copy."""
+    """An edit, of the tokens from `start` on, that writes into its own copy."""
 
     spots: list[_Spot]
+    start: int
 
     def __call__(self, x: Tensor) -> Tensor:
         for spot in self.spots:
             if spot.positions is None:
                 x[spot.rows, :, spot.columns] = spot.new.to(x)
             else:
-                x[spot.rows, spot.positions, spot.columns] = spot.new.to(x)
+                x[spot.rows, spot.positions - self.start, spot.columns] = spot.new.to(x)
         return x
