@@ -245,7 +245,8 @@ class SAE(nn.Module, ABC):
         Explained variance is about the batch's mean, near enough for a curve; saes.evaluation has the real one.
         """
         n_tokens = target.shape[0]
-        variance = (target.detach() - target.detach().mean(0)).square().sum() / n_tokens
+        held = target.detach()
+        variance = torch.linalg.vector_norm(held).square() / n_tokens - held.mean(0).square().sum()
         terms["explained_variance"] = 1 - terms["mse"] / variance
         l0 = code.values.shape[0] / max(n_tokens, 1)
         counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(fallbacks)}

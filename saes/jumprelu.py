@@ -3,6 +3,7 @@
 Axes: b tokens, f features, n candidate entries.
 """
 
+import math
 from typing import Any, final
 
 import torch
@@ -39,10 +40,10 @@ class JumpReLUSAE(PenalisedSAE):
 
     def select(self, pre: Preactivations) -> Selection:
         reach = self.config.bandwidth / 2 if self.config.architecture == "jumprelu" else 0.0
-        return select_above_each(pre, self.threshold - reach)
+        return select_above_each(pre, self.threshold - reach, k=math.ceil(self.config.wanted_l0))
 
     def select_at_inference(self, pre: Preactivations) -> Selection:
-        return select_above_each(pre, self.threshold)
+        return select_above_each(pre, self.threshold, k=math.ceil(self.config.wanted_l0))
 
     def activate(self, entries: Entries, weights: Weights) -> Activated:
         """The jump, and what the penalty counts."""

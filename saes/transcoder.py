@@ -15,9 +15,8 @@ from interp.errors import ConfigError, DataError
 from saes.anchored_code import AnchoredCode, anchored
 from saes.config import SAEConfig
 from saes.inference_only import InferenceOnlySAE
-from saes.jumprelu import select_above_each
 from saes.ops.encode import Preactivations
-from saes.ops.select import Selection, select_per_token
+from saes.ops.select import Selection, select_above_each, select_per_token
 from saes.ops.sparse import Pattern, sparse_decode
 from saes.wiring import Wiring, centre_and_scale, unit_rows
 

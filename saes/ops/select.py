@@ -81,9 +81,9 @@ def select_above(pre: Preactivations, threshold: Float[Tensor, ""]) -> Selection
     return Selection(_candidates(pre, lambda *_: bound), 0)
 
 
-def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"]) -> Selection:
-    """All positive pre-activations strictly above their feature's threshold."""
-    if accelerated(pre.centred) and (found := _kernels().above_each(pre, threshold)) is not None:
+def select_above_each(pre: Preactivations, threshold: Float[Tensor, " f"], *, k: int = 32) -> Selection:
+    """All positive pre-activations strictly above their feature's threshold; `k` is how many a token may have."""
+    if accelerated(pre.centred) and (found := _kernels().above_each(pre, threshold, k)) is not None:
         return Selection(found, 0)
     code = select_above(pre, threshold.min()).code
     return Selection(code.keep(code.values > threshold[code.features]), 0)

@@ -7,6 +7,7 @@ Axes: b tokens, d width of the activations, f features, n active entries, g pref
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -57,12 +58,22 @@ class Pattern:
         """
         if len(widths) == 1:
             return self.rows, self.row_offsets
-        inner = torch.tensor(widths[:-1], device=self.features.device, dtype=self.features.dtype)
+        inner = _constants(tuple(float(width) for width in widths[:-1]), self.row_offsets)
         bags = self.rows * len(widths) + torch.bucketize(self.features, inner, right=True)
         n_bags = (self.row_offsets.shape[0] - 1) * len(widths)
-        if accelerated(inner.float()):
+        if self.pieces is not None:
             return bags, torch.searchsorted(bags, torch.arange(n_bags + 1, device=bags.device, dtype=bags.dtype))
         return bags, offsets_of(torch.bincount(bags, minlength=n_bags))
+
+
+def _constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    """Numbers beside a tensor and of its type; moved to a device once, since a copy makes it and the host wait."""
+    return _kept_constants(numbers, like.device, like.dtype)
+
+
+@lru_cache(maxsize=256)
+def _kept_constants(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(numbers, device=device, dtype=dtype)
 
 
 def combine(
@@ -193,7 +204,8 @@ class _PrefixLosses(torch.autograd.Function):
         ctx.save_for_backward(centred, values, weight, extra, sums, bags, centre_pull)
         ctx.pattern, ctx.bias_weight = pattern, term_weights[0]
         ctx.mark_non_differentiable(errors, residual)
-        return (errors * errors.new_tensor(term_weights)).sum(), errors, residual, weight[extra]
+        weighing = _constants(term_weights, errors)
+        return (errors * weighing).sum(), errors, residual, weight[extra]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -31,11 +31,32 @@ def _squares_kernel(weight, grad, out, n, d, BLOCK: tl.constexpr, UNIT: tl.const
 
 
 @triton.jit
+def _facts_kernel(squares, finite, steps, facts, clip_norm, n, beta1, beta2, BLOCK: tl.constexpr):
+    # facts: the norm; by how much to scale gradients; one if weights may move. Then both bias corrections of each
+    # parameter, whose steps are counted here.
+    norm = tl.sqrt_rn(tl.load(squares))
+    may = (norm < float("inf")) & (tl.load(finite) != 0)
+    scale = tl.where((clip_norm > 0) & (norm > clip_norm), clip_norm / (norm + 1e-6), 1.0)
+    lanes = tl.arange(0, BLOCK)
+    there = lanes < n
+    done = tl.load(steps + lanes, mask=there, other=0.0) + may.to(tl.float32)
+    tl.store(steps + lanes, done, mask=there)
+    tl.store(facts, tl.where(may, norm, float("nan")))
+    tl.store(facts + 1, scale)
+    tl.store(facts + 2, may.to(tl.float32))
+    # In float32 1 - beta2 ** 1 would be wrong in the fifth digit.
+    exact = done.to(tl.float64)
+    log1 = tl.log2(beta1 + tl.zeros([BLOCK], dtype=tl.float64))
+    log2 = tl.log2(beta2 + tl.zeros([BLOCK], dtype=tl.float64))
+    tl.store(facts + 3 + 2 * lanes, (1 - tl.exp2(exact * log1)).to(tl.float32), mask=there)
+    tl.store(facts + 4 + 2 * lanes, (1 - tl.exp2(exact * log2)).to(tl.float32), mask=there)
+
+
+@triton.jit
 def _adam_kernel(
-    weight, grad, mean, square, facts, n, d, lr, beta1, beta2, eps, BLOCK: tl.constexpr, UNIT: tl.constexpr
+    weight, grad, mean, square, facts, which, n, d, lr, beta1, beta2, eps, BLOCK: tl.constexpr, UNIT: tl.constexpr
 ):
-    # facts: how much to scale gradients by; the two bias corrections; zero if nothing may move.
-    if tl.load(facts + 3) > 0:
+    if tl.load(facts + 2) > 0:
         row = tl.program_id(0).to(tl.int64)
         columns = tl.arange(0, BLOCK)
         at = row * d + columns
@@ -44,13 +65,13 @@ def _adam_kernel(
         g = tl.load(grad + at, mask=inside, other=0.0)
         if UNIT:
             g = g - tl.sum(w * g) * w
-        g = g * tl.load(facts)
+        g = g * tl.load(facts + 1)
         m = tl.load(mean + at, mask=inside, other=0.0)
         v = tl.load(square + at, mask=inside, other=0.0)
         m = m + (1 - beta1) * (g - m)
         v = beta2 * v + (1 - beta2) * g * g
-        root = tl.sqrt_rn(v) / tl.sqrt_rn(tl.load(facts + 2)) + eps
-        w = w - lr / tl.load(facts + 1) * (m / root)
+        root = tl.sqrt_rn(v) / tl.sqrt_rn(tl.load(facts + 4 + 2 * which)) + eps
+        w = w - lr / tl.load(facts + 3 + 2 * which) * (m / root)
         if UNIT:
             w = w / tl.sqrt_rn(tl.sum(w * w))
         tl.store(weight + at, w, mask=inside)
@@ -78,6 +99,8 @@ class RowAdam(torch.optim.Optimizer):
         defaults = dict(torch.optim.Adam([torch.zeros(1)], lr=lr, betas=betas, eps=eps, fused=True).defaults)
         super().__init__(groups, defaults)
         self.unit = {id(parameter) for parameter in unit}
+        self.betas, self.eps = betas, eps
+        self._steps = torch.zeros(0)
 
     @torch.no_grad()
     def step_clipped(self, clip_norm: float, finite: Bool[Tensor, ""]) -> Float[Tensor, ""]:
@@ -86,15 +109,27 @@ class RowAdam(torch.optim.Optimizer):
         Gives the norm before clipping, NaN if nothing moved.
         """
         held = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        squares = [_squares(p, unit=id(p) in self.unit) for _, p in held]
-        norm = torch.cat(squares).sum().sqrt()
-        scale = torch.ones_like(norm)
-        if clip_norm > 0:
-            scale = torch.where(norm > clip_norm, clip_norm / (norm + 1e-6), scale)
-        may = finite & norm.isfinite()
-        for group, parameter in held:
-            self._move(group, parameter, scale, may)
-        return torch.where(may, norm, torch.nan)
+        self._begin([p for _, p in held])
+        layouts = [_layout(p, unit=id(p) in self.unit) for _, p in held]
+        device, n = finite.device, len(held)
+        squares = torch.empty(sum(rows for rows, _ in layouts), device=device)
+        done = 0
+        for (_, parameter), (rows, d) in zip(held, layouts, strict=True):
+            _write_squares(parameter, rows, d, squares[done:], unit=id(parameter) in self.unit)
+            done += rows
+        facts = torch.empty(3 + 2 * n, device=device)
+        _facts_kernel[(1,)](
+            squares.sum(), finite, self._steps, facts, clip_norm, n, *self.betas,
+            BLOCK=triton.next_power_of_2(n), num_warps=1,
+        )  # fmt: skip
+        for which, ((group, parameter), (rows, d)) in enumerate(zip(held, layouts, strict=True)):
+            state = self.state[parameter]
+            _adam_kernel[(rows,)](
+                parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"], facts, which, parameter.numel(), d,
+                group["lr"], *self.betas, self.eps, BLOCK=triton.next_power_of_2(d), UNIT=id(parameter) in self.unit,
+                num_warps=_warps(d),
+            )  # fmt: skip
+        return facts[0]
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update without clipping."""
@@ -102,22 +137,21 @@ class RowAdam(torch.optim.Optimizer):
         device = self.param_groups[0]["params"][0].device
         self.step_clipped(0.0, torch.ones((), dtype=torch.bool, device=device))
 
-    def _move(self, group: dict[str, Any], parameter: torch.nn.Parameter, scale: Tensor, may: Tensor) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += may
-        beta1, beta2 = group["betas"]
-        steps = state["step"].double()
-        facts = torch.stack((scale.double(), 1 - beta1**steps, 1 - beta2**steps, may.double())).float()
-        unit = id(parameter) in self.unit
-        rows, d = _layout(parameter, unit=unit)
-        _adam_kernel[(rows,)](
-            parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"], facts, parameter.numel(), d,
-            group["lr"], beta1, beta2, group["eps"], BLOCK=triton.next_power_of_2(d), UNIT=unit, num_warps=_warps(d),
-        )  # fmt: skip
+    def _begin(self, moving: list[torch.nn.Parameter]) -> None:
+        """All step counts in one vector, of which the state holds views: one kernel counts them."""
+        bound = all(
+            "step" in self.state[p] and self.state[p]["step"].data_ptr() == self._steps[index].data_ptr()
+            for index, p in enumerate(moving)
+        )
+        if bound and len(moving) == self._steps.shape[0]:
+            return
+        counts = [self.state[p].get("step", torch.zeros(())) for p in moving]
+        self._steps = torch.stack([torch.as_tensor(count).float().to(moving[0].device) for count in counts])
+        for index, parameter in enumerate(moving):
+            state = self.state[parameter]
+            state["step"] = self._steps[index]
+            state.setdefault("exp_avg", torch.zeros_like(parameter))
+            state.setdefault("exp_avg_sq", torch.zeros_like(parameter))
 
 
 def _layout(parameter: Tensor, *, unit: bool) -> tuple[int, int]:
@@ -131,13 +165,10 @@ def _warps(d: int) -> int:
     return 4 if d <= 1024 else 8
 
 
-def _squares(parameter: torch.nn.Parameter, *, unit: bool) -> Float[Tensor, " r"]:
+def _write_squares(parameter: torch.nn.Parameter, rows: int, d: int, out: Float[Tensor, " _"], *, unit: bool) -> None:
     grad = parameter.grad
     if grad is None or not grad.is_contiguous() or not parameter.is_contiguous():
         raise ValueError("expected a contiguous parameter with a contiguous gradient")
-    rows, d = _layout(parameter, unit=unit)
-    out = torch.empty(rows, device=parameter.device)
     _squares_kernel[(rows,)](
         parameter, grad, out, parameter.numel(), d, BLOCK=triton.next_power_of_2(d), UNIT=unit, num_warps=_warps(d)
     )
-    return out

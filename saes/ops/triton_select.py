@@ -1,7 +1,7 @@
 """Selection on a GPU: kernels that read the pre-activations once or twice and write candidates alone.
 
 The twins are in saes.ops.select. Ties are broken as there: (value descending, token ascending, feature ascending).
-Axes: b tokens, c tokens of a chunk, f features, r candidates that a token may have, n kept entries.
+Axes: b tokens, c tokens of a chunk, f features, r candidates that a token may have, n kept entries, m candidates.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,10 @@ from saes.ops.encode import Preactivations
 WIDTH = 1024
 """Pre-activations that one program looks at together; as many group maxima bound a token's k-th largest."""
 ROOM_PER_TOKEN = 8
-"""Candidates for which there is room, over k; where more reach the bound the eager path is taken."""
+"""Candidates for which a token has room of its own, over k; the few tokens with more share what is set aside."""
 LEAST_ROOM = 256
+SHARED_ROOM = 4
+"""What is set aside for tokens with many candidates, over k·b entries; beyond it the eager path is taken."""
 BoundKind = Literal["row", "batch", "feature"]
 _KINDS: dict[BoundKind, int] = {"row": 0, "batch": 1, "feature": 2}
 
@@ -29,12 +31,16 @@ _KINDS: dict[BoundKind, int] = {"row": 0, "batch": 1, "feature": 2}
 class Candidates:
     """Entries that reached a bound, token by token with features ascending; what is beyond a token's count is unset.
 
-    Shapes: values, features (b, r); counts (b,), which may exceed r: the rest had no room.
+    Shapes: values, features (b, r), of tokens with at most r candidates; counts, starts (b,): where the others begin in
+    more_values, more_features (m,), -1 if there was no room.
     """
 
     values: Float[Tensor, "b r"]
     features: Int[Tensor, "b r"]
     counts: Int[Tensor, " b"]
+    starts: Int[Tensor, " b"]
+    more_values: Float[Tensor, " m"]
+    more_features: Int[Tensor, " m"]
 
     @property
     def room(self) -> int:
@@ -43,19 +49,9 @@ class Candidates:
 
 @triton.jit
 def _candidates_kernel(
-    chunk,
-    bound_ptr,
-    values,
-    features,
-    counts,
-    f,
-    n_chunks,
-    offset,
-    room,
-    K: tl.constexpr,
-    KIND: tl.constexpr,
-    WIDTH: tl.constexpr,
-):
+    chunk, bound_ptr, values, features, counts, starts, more_values, more_features, cursor, f, n_chunks, offset, room,
+    more_room, K: tl.constexpr, KIND: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     base = chunk + row * f
     out = row * n_chunks + offset
@@ -87,11 +83,30 @@ def _candidates_kernel(
         found = tl.sum(ones)
         if found > 0:
             place = n + tl.cumsum(ones, 0) - 1
-            fits = hit & (place < room)
+            fits = (ones > 0) & (place < room)
             tl.store(values + out * room + place, x, mask=fits)
             tl.store(features + out * room + place, at, mask=fits)
             n += found
     tl.store(counts + out, n)
+    if n > room:
+        # Where in the shared room a token's entries stand depends on who came first; what stands there does not.
+        begin = tl.atomic_add(cursor, n)
+        there = begin + n <= more_room
+        tl.store(starts + out, tl.where(there, begin, -1))
+        if there:
+            done = begin
+            for start in range(0, f, WIDTH):
+                at = start + lanes
+                x = tl.load(base + at, mask=at < f, other=0.0).to(tl.float32)
+                if KIND == 2:
+                    hit = (x > tl.load(bound_ptr + at, mask=at < f, other=0.0)) & (x > 0)
+                else:
+                    hit = (x >= bound) & (x > 0)
+                ones = hit.to(tl.int32)
+                place = done + tl.cumsum(ones, 0) - 1
+                tl.store(more_values + place, x, mask=ones > 0)
+                tl.store(more_features + place, at, mask=ones > 0)
+                done += tl.sum(ones)
 
 
 @triton.jit
@@ -114,112 +129,186 @@ def _largest_kernel(
     keep = above | (equal & (tl.cumsum(equal.to(tl.int32), 0) <= left))
     place = tl.cumsum(keep.to(tl.int32), 0) - 1
     tl.store(kept_values + row * K + place, x, mask=keep)
-    tl.store(kept_features + row * K + place, feature, mask=keep)
+    tl.store(kept_features + row * K + place, feature.to(tl.int64), mask=keep)
     tl.store(kept_counts + row, tl.sum(keep.to(tl.int32)))
 
 
 @triton.jit
-def _pack_kernel(values, features, offsets, flat_values, flat_features, flat_rows, room, size, ROOM: tl.constexpr):
+def _pack_kernel(
+    values, features, starts, more_values, more_features, offsets, flat_values, flat_features, room,
+    BLOCK: tl.constexpr, FEATURES: tl.constexpr,
+):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    start = tl.load(offsets + row)
-    count = tl.load(offsets + row + 1) - start
-    lanes = tl.arange(0, ROOM)
-    fits = (lanes < count) & (start + lanes < size)
-    x = tl.load(values + row * room + lanes, mask=fits, other=0.0)
-    feature = tl.load(features + row * room + lanes, mask=fits, other=0)
-    tl.store(flat_values + start + lanes, x, mask=fits)
-    tl.store(flat_features + start + lanes, feature, mask=fits)
-    tl.store(flat_rows + start + lanes, row.to(tl.int32), mask=fits)
+    begin = tl.load(offsets + row)
+    count = tl.load(offsets + row + 1) - begin
+    # A token's candidates stand in its own room, or in the shared one.
+    at_values = values + row * room
+    at_features = features + row * room
+    if count > room:
+        at_values = more_values + tl.load(starts + row).to(tl.int64)
+        at_features = more_features + tl.load(starts + row).to(tl.int64)
+    lanes = tl.arange(0, BLOCK)
+    for start in range(0, count, BLOCK):
+        fits = start + lanes < count
+        tl.store(flat_values + begin + start + lanes, tl.load(at_values + start + lanes, mask=fits), mask=fits)
+        if FEATURES:
+            feature = tl.load(at_features + start + lanes, mask=fits).to(tl.int64)
+            tl.store(flat_features + begin + start + lanes, feature, mask=fits)
 
 
-def candidates(pre: Preactivations, kind: BoundKind, *, k: int, bound: Tensor | None, room: int) -> Candidates:
+@triton.jit
+def _tally_kernel(flat_values, offsets, smallest, tallies, b, BLOCK: tl.constexpr):
+    # How many of a token's candidates exceed the smallest kept value, and how many equal it.
+    row = tl.program_id(0).to(tl.int64)
+    begin = tl.load(offsets + row)
+    count = tl.load(offsets + row + 1) - begin
+    least = tl.load(smallest)
+    lanes = tl.arange(0, BLOCK)
+    above = 0
+    equal = 0
+    for start in range(0, count, BLOCK):
+        x = tl.load(flat_values + begin + start + lanes, mask=start + lanes < count, other=0.0)
+        above += tl.sum((x > least).to(tl.int32))
+        equal += tl.sum((x == least).to(tl.int32))
+    tl.store(tallies + row, above)
+    tl.store(tallies + b + row, equal)
+
+
+@triton.jit
+def _keep_kernel(
+    flat_values, features, starts, more_features, offsets, smallest, sums, tallies,
+    kept_values, kept_features, kept_offsets, b, n, room, BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    begin = tl.load(offsets + row)
+    count = tl.load(offsets + row + 1) - begin
+    least = tl.load(smallest)
+    # Of the equals, the first in order of tokens fill what those above leave of n.
+    left = n - tl.load(sums + b - 1)
+    above_before = tl.load(sums + row) - tl.load(tallies + row)
+    equal_before = tl.load(sums + b + row) - tl.load(tallies + b + row)
+    out = above_before + tl.minimum(equal_before, left)
+    tl.store(kept_offsets + row, out)
+    if row == b - 1:
+        tl.store(kept_offsets + b, out * 0 + n)
+    at_features = features + row * room
+    if count > room:
+        at_features = more_features + tl.load(starts + row).to(tl.int64)
+    lanes = tl.arange(0, BLOCK)
+    for start in range(0, count, BLOCK):
+        fits = start + lanes < count
+        x = tl.load(flat_values + begin + start + lanes, mask=fits, other=0.0)
+        feature = tl.load(at_features + start + lanes, mask=fits, other=0)
+        equal = ((x == least) & fits).to(tl.int32)
+        ranked = equal_before + tl.cumsum(equal, 0)
+        keep = ((x > least) & fits) | ((equal > 0) & (ranked <= left))
+        ones = keep.to(tl.int32)
+        place = out + tl.cumsum(ones, 0) - 1
+        tl.store(kept_values + place, x, mask=keep)
+        tl.store(kept_features + place, feature.to(tl.int64), mask=keep)
+        out += tl.sum(ones)
+        equal_before += tl.sum(equal)
+
+
+def candidates(pre: Preactivations, kind: BoundKind, *, k: int, bound: Tensor | None) -> Candidates:
     """All positive entries that reach a bound: their token's own (so that at least k reach it), one for the batch, or
     strictly their feature's."""
     b, f, device = pre.centred.shape[0], pre.weight.shape[0], pre.centred.device
+    room, more = room_for(k), 0 if kind == "row" else SHARED_ROOM * k * b
     values = torch.empty(b, room, device=device)
     features = torch.empty(b, room, dtype=torch.int32, device=device)
-    counts = torch.empty(b, dtype=torch.int32, device=device)
+    counts, starts = torch.empty(2, b, dtype=torch.int32, device=device)
+    more_values = torch.empty(more, device=device)
+    more_features = torch.empty(more, dtype=torch.int32, device=device)
+    cursor = torch.zeros(1, dtype=torch.int32, device=device)
     held = counts if bound is None else bound
     for offset, chunk in pre.raw_chunks():
         _candidates_kernel[(chunk.shape[0],)](
-            chunk, held, values, features, counts, f, pre.n_chunks, offset, room,
-            K=min(k, f), KIND=_KINDS[kind], WIDTH=WIDTH, num_warps=4,
+            chunk, held, values, features, counts, starts, more_values, more_features, cursor, f, pre.n_chunks, offset,
+            room, more, K=min(k, f), KIND=_KINDS[kind], WIDTH=WIDTH, num_warps=1,
         )  # fmt: skip
-    return Candidates(values, features, counts)
+    return Candidates(values, features, counts, starts, more_values, more_features)
 
 
 def room_for(k: int) -> int:
-    """Candidates that a token may have, a power of two."""
+    """Candidates for which a token has room of its own, a power of two."""
     return max(LEAST_ROOM, 1 << (ROOM_PER_TOKEN * k - 1).bit_length())
 
 
 def per_token(pre: Preactivations, k: int) -> Code | None:
     """The k largest positive pre-activations of every token; None where a token has too many candidates."""
-    found = candidates(pre, "row", k=k, bound=None, room=room_for(k))
+    found = candidates(pre, "row", k=k, bound=None)
     b, device = found.counts.shape[0], found.values.device
     values = torch.empty(b, k, device=device)
-    features = torch.empty(b, k, dtype=torch.int32, device=device)
+    features = torch.empty(b, k, dtype=torch.int64, device=device)
     counts = torch.empty(b, dtype=torch.int32, device=device)
     room = found.room
     _largest_kernel[(b,)](
         found.values, found.features, found.counts, values, features, counts, room, K=k, ROOM=room, num_warps=1
     )
-    most, least = torch.stack((found.counts.max(), counts.min())).tolist()
+    most, least = torch.stack((found.counts.amax(), counts.amin())).tolist()
     if most > room:
         return None
     d_sae = pre.weight.shape[0]
     if least == k:
         offsets = torch.arange(0, b * k + 1, k, device=device)
-        return Code(values.view(-1), features.view(-1).long(), offsets, d_sae)
+        return Code(values.view(-1), features.view(-1), offsets, d_sae)
     there = torch.arange(k, device=device) < counts[:, None]
-    return Code(values[there], features[there].long(), offsets_of(counts.long()), d_sae)
+    return Code(values[there], features[there], offsets_of(counts.long()), d_sae)
 
 
 def per_batch(pre: Preactivations, k: int, bound: Float[Tensor, "1 1"]) -> Code | None:
     """The k·b largest positive pre-activations; None if fewer reach the bound, or more than there is room for."""
-    found = candidates(pre, "batch", k=k, bound=bound, room=room_for(k))
+    found = candidates(pre, "batch", k=k, bound=bound)
     b, device, n = found.counts.shape[0], found.values.device, k * found.counts.shape[0]
-    offsets = offsets_of(found.counts.long())
-    most, total = torch.stack((found.counts.max().long(), offsets[-1])).tolist()
-    if most > found.room or total < n:
+    offsets = offsets_of(found.counts)
+    total = _total(found, offsets)
+    if total is None or total < n:
         return None
-    values, features, rows = _packed(found, offsets, total)
-    kept = _largest_of_all(values, n)
-    place = torch.where(kept, kept.cumsum(0) - 1, n)
-    kept_rows = _moved(rows, place, n)
-    row_offsets = torch.searchsorted(kept_rows, torch.arange(b + 1, device=device, dtype=kept_rows.dtype))
-    return Code(_moved(values, place, n), _moved(features, place, n).long(), row_offsets, pre.weight.shape[0])
+    flat = _packed(found, offsets, total, with_features=False)[0]
+    smallest = flat.sort(descending=True).values[n - 1 : n]
+    tallies = torch.empty(2, b, dtype=torch.int32, device=device)
+    _tally_kernel[(b,)](flat, offsets, smallest, tallies, b, BLOCK=found.room, num_warps=1)
+    sums = tallies.cumsum(1)
+    values = torch.empty(n, device=device)
+    features = torch.empty(n, dtype=torch.int64, device=device)
+    kept_offsets = torch.empty(b + 1, dtype=torch.int64, device=device)
+    _keep_kernel[(b,)](
+        flat, found.features, found.starts, found.more_features, offsets, smallest, sums, tallies,
+        values, features, kept_offsets, b, n, found.room, BLOCK=found.room, num_warps=1,
+    )  # fmt: skip
+    return Code(values, features, kept_offsets, pre.weight.shape[0])
 
 
-def above_each(pre: Preactivations, threshold: Float[Tensor, " f"], *, room: int = 1024) -> Code | None:
-    """All positive pre-activations strictly above their feature's threshold; None where there is no room for them."""
-    found = candidates(pre, "feature", k=1, bound=threshold.detach().contiguous(), room=room)
-    offsets = offsets_of(found.counts.long())
-    most, total = torch.stack((found.counts.max().long(), offsets[-1])).tolist()
-    if most > room:
+def above_each(pre: Preactivations, threshold: Float[Tensor, " f"], k: int) -> Code | None:
+    """All positive pre-activations strictly above their feature's threshold; None where there is no room for them.
+
+    `k`: how many a token is expected to have.
+    """
+    found = candidates(pre, "feature", k=k, bound=threshold.detach().contiguous())
+    offsets = offsets_of(found.counts)
+    total = _total(found, offsets)
+    if total is None:
         return None
-    values, features, _ = _packed(found, offsets, total)
-    return Code(values, features.long(), offsets, pre.weight.shape[0])
+    values, features = _packed(found, offsets, total, with_features=True)
+    return Code(values, features, offsets, pre.weight.shape[0])
 
 
-def _packed(found: Candidates, offsets: Int[Tensor, " b_plus_1"], size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates of all tokens behind one another: values, features, tokens."""
-    device = found.values.device
-    values = torch.empty(size, device=device)
-    features, rows = (torch.empty(size, dtype=torch.int32, device=device) for _ in range(2))
+def _total(found: Candidates, offsets: Int[Tensor, " b_plus_1"]) -> int | None:
+    """How many candidates there are; None if some had no room. The one question that the host must ask."""
+    homeless = torch.where(found.counts > found.room, found.starts, 0).amin()
+    total, least = torch.stack((offsets[-1], homeless)).tolist()
+    return int(total) if least >= 0 else None
+
+
+def _packed(
+    found: Candidates, offsets: Int[Tensor, " b_plus_1"], size: int, *, with_features: bool
+) -> tuple[Float[Tensor, " m"], Int[Tensor, " _"]]:
+    """Candidates of all tokens behind one another: values and, if asked for, features."""
+    values = torch.empty(size, device=found.values.device)
+    features = torch.empty(size if with_features else 0, dtype=torch.int64, device=found.values.device)
     _pack_kernel[(found.counts.shape[0],)](
-        found.values, found.features, offsets, values, features, rows, found.room, size, ROOM=found.room, num_warps=1
-    )
-    return values, features, rows
-
-
-def _largest_of_all(values: Float[Tensor, " m"], n: int) -> Tensor:
-    """Which are the n largest; among equals the first."""
-    smallest = values.sort(descending=True).values[n - 1]
-    above, equal = values > smallest, values == smallest
-    return above | (equal & (equal.cumsum(0) <= n - above.sum()))
-
-
-def _moved(held: Tensor, place: Int[Tensor, " m"], n: int) -> Tensor:
-    """Entries at their places; those at place n are dropped."""
-    return held.new_empty(n + 1).scatter_(0, place, held)[:n]
+        found.values, found.features, found.starts, found.more_values, found.more_features, offsets, values, features,
+        found.room, BLOCK=found.room, FEATURES=with_features, num_warps=1,
+    )  # fmt: skip
+    return values, features

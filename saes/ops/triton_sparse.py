@@ -6,6 +6,7 @@ Axes: n entries, s segments, r rows of a matrix, d width, b tokens, g prefixes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import triton
@@ -19,80 +20,86 @@ PIECE = 128
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Segments cut into pieces of at most PIECE entries; built without asking the device how many there are.
+    """Segments of more than PIECE entries cut into pieces, without asking the device how many there are.
 
-    Shapes: starts, ends, targets (m,), where m is the most that there can be. A piece whose target is t >= 0 is the
-    whole of segment t; one whose target is -1 - i is row i of the scratch; starts = ends = -1 is no piece. long (q,):
-    segments of several pieces, -1 where there are fewer; first, last (q,): their rows of the scratch.
+    Shapes: offsets (s + 1,) of all segments; table (2, p): where each piece begins and ends, -1 where there are fewer;
+    long (3, q): segments of several pieces, -1 where there are fewer, their first piece and that behind the last.
     """
 
-    starts: Int[Tensor, " m"]
-    ends: Int[Tensor, " m"]
-    targets: Int[Tensor, " m"]
-    long: Int[Tensor, " q"]
-    first: Int[Tensor, " q"]
-    last: Int[Tensor, " q"]
-    n_segments: int
-    n_scratch: int
+    offsets: Int[Tensor, " s_plus_1"]
+    table: Int[Tensor, "2 p"]
+    long: Int[Tensor, "3 q"]
+
+    @property
+    def n_segments(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    @property
+    def n_pieces(self) -> int:
+        return self.table.shape[1]
+
+    @property
+    def n_long(self) -> int:
+        return self.long.shape[1]
 
     @staticmethod
     def of(offsets: Int[Tensor, " s_plus_1"], n: int) -> "Pieces":
         """From where each segment begins; `n` entries in all."""
-        device, s = offsets.device, offsets.shape[0] - 1
-        counts = offsets.diff()
-        pieces = ((counts + (PIECE - 1)) // PIECE).clamp(min=1)
-        ends_of = pieces.cumsum(0)
-        most = s + n // PIECE
-        index = torch.arange(most, device=device)
-        segment = torch.searchsorted(ends_of, index, right=True)
-        there = segment < s
-        segment = segment.clamp(max=s - 1)
-        inside = index - (ends_of - pieces)[segment]
-        start = offsets[segment] + inside * PIECE
-        end = torch.minimum(start + PIECE, offsets[segment + 1])
-        several = pieces > 1
-        scratch_ends = torch.where(several, pieces, 0).cumsum(0)
-        scratch_first = scratch_ends - torch.where(several, pieces, 0)
-        target = torch.where(several[segment], -1 - (scratch_first[segment] + inside), segment)
-        n_long = n // PIECE + 1
-        place = torch.where(several, several.cumsum(0) - 1, n_long)
-        ids = torch.arange(s, device=device)
-        long = torch.full((n_long + 1,), -1, device=device).scatter_(0, place, ids)[:n_long]
-        at = long.clamp(min=0)
-        return Pieces(
-            torch.where(there, start, -1),
-            torch.where(there, end, -1),
-            target,
-            long,
-            scratch_first[at],
-            scratch_ends[at],
-            s,
-            2 * (n // PIECE) + 2,
-        )
+        most = n // PIECE
+        # A segment of more than PIECE entries has fewer than twice as many pieces as full ones.
+        cells = torch.full((2 * 2 * most + 3 * most + 2,), -1, dtype=torch.int32, device=offsets.device)
+        table, long = cells[: 4 * most].view(2, 2 * most), cells[4 * most : 7 * most].view(3, most)
+        if most:
+            n_segments = offsets.shape[0] - 1
+            _cut_kernel[(triton.cdiv(n_segments, 256),)](
+                offsets, table, long, cells[7 * most :], n_segments, 2 * most, most, PIECE=PIECE, BLOCK=256, num_warps=4
+            )
+        return Pieces(offsets, table, long)
+
+
+@triton.jit
+def _cut_kernel(offsets, table, long, cursors, s, n_pieces, n_long, PIECE: tl.constexpr, BLOCK: tl.constexpr):
+    # cursors begin at -1. Which rows a segment gets depends on who came first, what it sums there does not.
+    segment = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    there = segment < s
+    start = tl.load(offsets + segment, mask=there, other=0).to(tl.int32)
+    end = tl.load(offsets + segment + 1, mask=there, other=0).to(tl.int32)
+    several = end - start > PIECE
+    pieces = tl.where(several, (end - start + PIECE - 1) // PIECE, 0)
+    total = tl.sum(pieces)
+    if total > 0:
+        ones = several.to(tl.int32)
+        first = tl.atomic_add(cursors, total) + 1 + tl.cumsum(pieces, 0) - pieces
+        slot = tl.atomic_add(cursors + 1, tl.sum(ones)) + 1 + tl.cumsum(ones, 0) - 1
+        tl.store(long + slot, segment, mask=several)
+        tl.store(long + n_long + slot, first, mask=several)
+        tl.store(long + 2 * n_long + slot, first + pieces, mask=several)
+        for index in range(tl.max(pieces)):
+            cut = several & (index < pieces)
+            at = start + index * PIECE
+            tl.store(table + first + index, at, mask=cut)
+            tl.store(table + n_pieces + first + index, tl.minimum(at + PIECE, end), mask=cut)
 
 
 @triton.jit
 def _combine_kernel(
-    matrix,
-    index,
-    scale,
-    starts,
-    ends,
-    targets,
-    out,
-    scratch,
-    sums,
-    scratch_sums,
-    d,
-    TILE: tl.constexpr,
-    BLOCK: tl.constexpr,
-    SUMS: tl.constexpr,
-):
-    piece = tl.program_id(0)
-    start = tl.load(starts + piece)
-    if start >= 0:
-        end = tl.load(ends + piece)
-        target = tl.load(targets + piece)
+    matrix, index, scale, offsets, table, out, scratch, sums, scratch_sums, s, n_pieces, d,
+    PIECE: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
+):  # fmt: skip
+    which = tl.program_id(0).to(tl.int64)
+    if which < s:
+        start = tl.load(offsets + which).to(tl.int32)
+        end = tl.load(offsets + which + 1).to(tl.int32)
+        wanted = end - start <= PIECE
+        at_out = out + which * d
+        at_sum = sums + which
+    else:
+        start = tl.load(table + which - s)
+        end = tl.load(table + n_pieces + which - s)
+        wanted = start >= 0
+        at_out = scratch + (which - s) * d
+        at_sum = scratch_sums + which - s
+    if wanted:
         columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         inside = columns < d
         lanes = tl.arange(0, TILE)
@@ -102,32 +109,27 @@ def _combine_kernel(
             there = at + lanes < end
             row = tl.load(index + at + lanes, mask=there, other=0).to(tl.int64)
             weight = tl.load(scale + at + lanes, mask=there, other=0.0)
-            tile = tl.load(
-                matrix + row[:, None] * d + columns[None, :], mask=there[:, None] & inside[None, :], other=0.0
-            )
+            cells = row[:, None] * d + columns[None, :]
+            tile = tl.load(matrix + cells, mask=there[:, None] & inside[None, :], other=0.0)
             total += tl.sum(tile.to(tl.float32) * weight[:, None], axis=0)
             total_scale += tl.sum(weight)
-        first = tl.program_id(1) == 0
-        if target >= 0:
-            tl.store(out + target * d + columns, total, mask=inside)
-            if SUMS:
-                tl.store(sums + target, total_scale, mask=first)
-        else:
-            tl.store(scratch + (-1 - target) * d + columns, total, mask=inside)
-            if SUMS:
-                tl.store(scratch_sums + (-1 - target), total_scale, mask=first)
+        tl.store(at_out + columns, total, mask=inside)
+        if SUMS:
+            tl.store(at_sum, total_scale, mask=tl.program_id(1) == 0)
 
 
 @triton.jit
-def _join_kernel(long, first, last, out, scratch, sums, scratch_sums, d, BLOCK: tl.constexpr, SUMS: tl.constexpr):
+def _join_kernel(long, out, scratch, sums, scratch_sums, n_long, d, BLOCK: tl.constexpr, SUMS: tl.constexpr):
     which = tl.program_id(0)
-    segment = tl.load(long + which)
+    segment = tl.load(long + which).to(tl.int64)
     if segment >= 0:
         columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         inside = columns < d
         total = tl.zeros([BLOCK], dtype=tl.float32)
         total_scale = 0.0
-        for row in range(tl.load(first + which), tl.load(last + which)):
+        first = tl.load(long + n_long + which).to(tl.int64)
+        for index in range(tl.load(long + 2 * n_long + which).to(tl.int64) - first):
+            row = first + index
             total += tl.load(scratch + row * d + columns, mask=inside, other=0.0)
             if SUMS:
                 total_scale += tl.load(scratch_sums + row)
@@ -205,6 +207,12 @@ def _pulls_kernel(
         tl.store(at_group, pull, mask=inside)
 
 
+@lru_cache(maxsize=64)
+def constants(numbers: tuple[float, ...], device: torch.device) -> Float[Tensor, " n"]:
+    """Numbers on a device, moved there once: a copy from the host makes both wait."""
+    return torch.tensor(numbers, dtype=torch.float32, device=device)
+
+
 def _block_of(d: int, most: int) -> int:
     return int(min(most, max(16, triton.next_power_of_2(d))))
 
@@ -220,20 +228,20 @@ def combine(
     """For each segment the sum of scale · matrix[index] over its entries and, where asked for, the sum of scale."""
     d, device = matrix.shape[1], matrix.device
     out = torch.empty(pieces.n_segments, d, device=device)
-    scratch = torch.empty(pieces.n_scratch, d, device=device)
+    scratch = torch.empty(pieces.n_pieces, d, device=device)
     added = torch.empty(pieces.n_segments, device=device)
-    scratch_added = torch.empty(pieces.n_scratch, device=device)
+    scratch_added = torch.empty(pieces.n_pieces, device=device)
     block = _block_of(d, 512)
     columns = triton.cdiv(d, block)
     matrix, scale = matrix.detach().contiguous(), scale.detach().contiguous()
-    _combine_kernel[(pieces.starts.shape[0], columns)](
-        matrix, index, scale, pieces.starts, pieces.ends, pieces.targets, out, scratch, added, scratch_added, d,
-        TILE=8, BLOCK=block, SUMS=sums, num_warps=4,
+    _combine_kernel[(pieces.n_segments + pieces.n_pieces, columns)](
+        matrix, index, scale, pieces.offsets, pieces.table, out, scratch, added, scratch_added, pieces.n_segments,
+        pieces.n_pieces, d, PIECE=PIECE, TILE=8, BLOCK=block, SUMS=sums, num_warps=4,
     )  # fmt: skip
-    _join_kernel[(pieces.long.shape[0], columns)](
-        pieces.long, pieces.first, pieces.last, out, scratch, added, scratch_added, d,
-        BLOCK=block, SUMS=sums, num_warps=4,
-    )  # fmt: skip
+    if pieces.n_long:
+        _join_kernel[(pieces.n_long, columns)](
+            pieces.long, out, scratch, added, scratch_added, pieces.n_long, d, BLOCK=block, SUMS=sums, num_warps=4
+        )
     return out, added
 
 
@@ -280,7 +288,7 @@ def prefix_pulls(
     pulls = torch.empty(b, n_groups, d, device=device)
     residual = torch.empty(b, d, device=device)
     errors = torch.empty(n_groups + 1, b, n_blocks, device=device)
-    weighing = torch.tensor(term_weights, dtype=torch.float32, device=device)
+    weighing = constants(tuple(term_weights), device)
     _pulls_kernel[(b, n_blocks)](
         centred.detach().contiguous(), weight.detach().contiguous(), features, values.detach().contiguous(), offsets,
         weighing, pulls, residual, errors, b, d, G=n_groups, TILE=8, BLOCK=block, num_warps=4,

@@ -190,3 +190,22 @@ def test_either_adam_reads_the_others_state() -> None:
     state = ours.state[sae.W_enc]
     assert int(state["step"]) == 1
     assert state["exp_avg"].equal(twin.state[sae.W_enc]["exp_avg"])
+
+
+@pytest.mark.parametrize("shared", [4, 0])
+def test_tokens_with_more_candidates_than_room(monkeypatch: pytest.MonkeyPatch, shared: int) -> None:
+    from saes.ops import triton_select
+
+    pre = _preactivations("uneven tokens")
+    with acceleration("eager"):
+        twin, each = select_per_batch(pre, K), select_above_each(pre, torch.full((F,), 2.0, device=DEVICE), k=K)
+    monkeypatch.setattr(triton_select, "LEAST_ROOM", 8)
+    monkeypatch.setattr(triton_select, "ROOM_PER_TOKEN", 2)
+    monkeypatch.setattr(triton_select, "SHARED_ROOM", shared)
+    assert int(twin.code.row_offsets.diff().max()) > triton_select.room_for(K)
+    with acceleration("triton"):
+        ours = select_per_batch(pre, K)
+        _same(select_above_each(pre, torch.full((F,), 2.0, device=DEVICE), k=K).code, each.code)
+    _same(ours.code, twin.code)
+    # Without room set aside the eager path is taken, and says so.
+    assert ours.fallbacks == (0 if shared else 1)
