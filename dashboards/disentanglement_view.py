@@ -115,7 +115,7 @@ def disentanglement_page(reports: Sequence[DisentanglementReport]) -> str:
         about=f"{model.get('name', '')} · {about.get('hook', '')} · {about.get('source', '')}",
         lead=_LEAD,
         headline=[(f"{metric}, {report.title}", score_text(report.arms[0].scores[metric]).split(" ")[0])
-                  for report in reports for metric in ("MIG", "InfoE")],
+                  for report in reports for metric in ("MIG",)],
         parts=parts,
         command=str(about.get("command", "")),
         provenance=[(key, str(value)) for key, value in _provenance(about).items() if value not in (None, "")],

@@ -13,7 +13,8 @@ from interp.recording import progress_of_stages
 from interp.storage import make_folder, write_json, write_text
 from interp.studies.disentanglement_runs import run_disentanglement
 from probes.disentanglement import COMMONEST, GEOMETRY, METRICS
-from probes.disentanglement_report import DisentanglementReport, score_text
+from probes.disentanglement_report import DisentanglementReport
+from probes.intervals import Score
 
 _EXAMPLES = """\b
 Examples:
@@ -79,7 +80,14 @@ def _print(reports: Sequence[DisentanglementReport]) -> None:
         first = report.arms[0]
         title = f"{report.title} ({', '.join(first.factors)}): {first.n_examples} examples of {first.n_clusters} words"
         rows = [
-            (metric, *(score_text(arm.scores[metric]) for arm in report.arms))
+            (metric, *(_short(arm.scores[metric]) for arm in report.arms))
             for metric in (*METRICS, COMMONEST, *GEOMETRY)
         ]
         print_grid(title, ("", *(arm.name for arm in report.arms)), rows)
+
+
+def _short(score: Score) -> str:
+    if not score.defined:
+        return "not defined"
+    between = "" if score.interval is None else f" ({score.interval[0]:.2f}–{score.interval[1]:.2f})"
+    return f"{score.value:.3f}{between}"
