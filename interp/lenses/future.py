@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.errors import ConfigError
+from interp.errors import ConfigError, ShapeError
 from interp.lenses.continuations import Continuations
 from interp.lenses.linear import LinearHidden, LinearVocab
 from interp.lenses.logit import divergence, lens_hooks, logit_lens
@@ -109,7 +109,11 @@ class FutureLens(nn.Module):
             self.learned = LearnedPrompts(model, n_layers, n_distances, modes, seed=seed)
 
     def start(self, examples: Continuations) -> None:
-        """Fit the linear maps by least squares; prompts begin at random."""
+        """Fit the linear maps by least squares; prompts begin at random.
+
+        Raises: ShapeError for examples of other hooks or distances.
+        """
+        self._check_examples(examples)
         for linear in self._linear.values():
             linear.start(examples)
 
@@ -123,6 +127,7 @@ class FutureLens(nn.Module):
 
         Units: nats per example; terms are means over what each method sums.
         """
+        self._check_examples(batch)
         with torch.no_grad():
             teacher = logit_lens(self.model, batch.final)
         found = {name: self._linear_losses(linear, batch, teacher) for name, linear in self._linear.items()}
@@ -171,6 +176,7 @@ class FutureLens(nn.Module):
         Raises: ConfigError for a method or mode that this lens does not have.
         """
         self._check(method, mode, layer)
+        self._check_examples(batch)
         if method in self._linear:
             linear = self._linear[method]
             distances = range(self.n_distances)
@@ -193,6 +199,13 @@ class FutureLens(nn.Module):
             )
         if method == "learned_prompt" and mode not in self.modes:
             raise ConfigError(f"got mode {mode}; this lens has prompts for {', '.join(self.modes)}; train one for it")
+
+    def _check_examples(self, examples: Continuations) -> None:
+        if (examples.hooks, examples.n_distances) != (self.hooks, self.n_distances):
+            raise ShapeError(
+                f"got examples of {examples.n_distances} distances at {', '.join(examples.hooks)}; this lens reads "
+                f"{self.n_distances} at {', '.join(self.hooks)}; draw them for its hooks"
+            )
 
     def _fixed_runs(self, layer: int, batch: Continuations) -> Transplants:
         """Contexts in turn over the documents' examples, with all true tokens behind them, read at each distance."""

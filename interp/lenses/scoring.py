@@ -56,18 +56,29 @@ class Figure:
     interval: Between | None = None
 
 
-def mean_over_documents(values: Float[ndarray, " b"], documents: Int[ndarray, " b"], *, seed: int = 0) -> Figure:
-    """Mean of what is defined; whole documents are drawn again for the interval."""
-    held = np.isfinite(values)
-    if not held.any():
-        return Figure(float("nan"))
-    member = np.unique(documents[held], return_inverse=True)[1]
-    totals = np.bincount(member, weights=values[held].astype(np.float64))
+def means_over_documents(
+    values: Float[ndarray, "m b"], documents: Int[ndarray, " b"], *, seed: int = 0
+) -> tuple[Figure, ...]:
+    """Mean of each row over what is defined in it; whole documents are drawn again for the intervals."""
+    if np.isfinite(values).all() and values.size:
+        return _bootstrapped(values, documents, seed)
+    found = []
+    for row in values:
+        held = np.isfinite(row)
+        found.append(_bootstrapped(row[None, held], documents[held], seed)[0] if held.any() else Figure(float("nan")))
+    return tuple(found)
+
+
+def _bootstrapped(values: Float[ndarray, "m b"], documents: Int[ndarray, " b"], seed: int) -> tuple[Figure, ...]:
+    """Documents are added up first, so that drawing them again is cheap."""
+    member = np.unique(documents, return_inverse=True)[1]
+    totals = np.stack([np.bincount(member, weights=row) for row in values.astype(np.float64)])
     counts = np.bincount(member).astype(np.float64)
     found = ratio_effect(totals, counts, np.arange(len(counts)), seed=seed)
     if found.interval is None:
-        return Figure(float(found.value))
-    return Figure(float(found.value), (float(found.interval[0]), float(found.interval[1])))
+        return tuple(Figure(value) for value in found.value.tolist())
+    low, high = found.interval.tolist()
+    return tuple(map(Figure, found.value.tolist(), zip(low, high, strict=True)))
 
 
 def figures_at(hits: Hits, examples: Continuations, n: int, *, seed: int = 0) -> tuple[tuple[Figure, ...], Figure, int]:
@@ -76,5 +87,5 @@ def figures_at(hits: Hits, examples: Continuations, n: int, *, seed: int = 0) ->
     documents = examples.document.cpu()[usable].numpy()
     within = hits.within[:, n].cpu()[usable].double().numpy()
     surprisal = hits.surprisal[:, n].cpu()[usable].numpy()
-    precision = tuple(mean_over_documents(within[:, a], documents, seed=seed) for a in range(len(AT)))
-    return precision, mean_over_documents(surprisal, documents, seed=seed), len(documents)
+    *precision, surprise = means_over_documents(np.vstack([within.T, surprisal]), documents, seed=seed)
+    return tuple(precision), surprise, len(documents)

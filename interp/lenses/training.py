@@ -71,14 +71,17 @@ def train_lens(config: LensConfig, *, resume: bool = False) -> LensFolder:
         run.check_same_inputs(model=model.facts, data=stream.facts)
         found = latest_checkpoint(run.checkpoints)
         state = load_checkpoint(found) if found is not None else None
+    # A fixed prompt has nothing to fit.
+    learns = any(True for _ in lens.parameters())
     with progress_of_stages() as tell:
-        fit = _prepare(config, lens, stream, tell, fresh=state is None)
+        fit = _prepare(config, lens, stream, tell, fresh=state is None) if learns else None
     if not goes_on:
         data = stream.facts | stream.overlap(stream.with_split("heldout"))
         manifest = RunManifest.begin("lens", seed=config.seed, model=model.facts, data=data)
         run = RunFolder.begin(config.out, config, manifest)
     folder = LensFolder(run)
-    _fit(config, folder, fit, state)
+    if fit is not None:
+        _fit(config, folder, fit, state)
     folder.save(lens, {"lens": config.lens, "model": model.facts})
     with progress_of_stages() as tell:
         _measure(config, folder, lens, stream, tell)
@@ -139,8 +142,6 @@ def future_optimiser(lens: FutureLens, config: LensConfig) -> torch.optim.Optimi
     linear = [p for part in (lens.linear_vocab, lens.linear_hidden) if part is not None for p in part.parameters()]
     if linear:
         groups.append({"params": linear, "weight_decay": 0.0, "lr_scale": future.linear_lr_scale})
-    # A fixed prompt has nothing to fit, and an optimiser refuses to have nothing to do.
-    groups = groups or [{"params": [torch.zeros(1, requires_grad=True)], "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=future.schedule.lr)
 
 
