@@ -16,7 +16,7 @@ from interp.components import Component
 from interp.errors import ConfigError
 from interp.hooks import capture
 from interp.models import Model
-from interp.prompts import Prompts
+from interp.prompts import PromptPairs, Prompts
 
 Dictionaries = Mapping[str, FeatureDictionary]
 """Dictionaries by the hook that they read and write."""
@@ -135,3 +135,21 @@ def unflat(tensors: Mapping[tuple[str, int | None], Float[Tensor, "_ _ _"]]) -> 
         if index is not None:
             features.setdefault(hook, {})[index] = x[:, :, 0]
     return Held(acts, features)
+
+
+def strongest_features(
+    model: Model, prompts: PromptPairs | Prompts, hook: str, dictionary: FeatureDictionary, n: int
+) -> list[int]:
+    """The features of most activation over the prompts' real tokens, or of most difference between the pairs' sides.
+
+    Raises: ConfigError for a dictionary that does not read and write the hook.
+    """
+    checked_dictionary(dictionary, [Component("feature", hook, 0)])
+    sides = [prompts.clean, prompts.corrupt] if isinstance(prompts, PromptPairs) else [prompts]
+    codes = [
+        dictionary.encode(standing(model, side, [hook])[hook][side.real.to(model.device)].float()).dense()
+        for side in sides
+    ]
+    total = (codes[0] - codes[1] if len(codes) == 2 else codes[0]).abs().sum(0)
+    order = total.argsort(descending=True, stable=True)[:n].tolist()
+    return sorted(feature for feature in order if total[feature] > 0) or [int(order[0])]
