@@ -5,6 +5,7 @@ order. A rank that is lost, or silent for too long, ends all others with a RankL
 """
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -57,10 +58,8 @@ class Ranks:
         """The maximum over ranks, in the place of `x`."""
         return self._reduce(x, dist.ReduceOp.MAX)
 
-    def total(self, *counts: float) -> tuple[float, ...]:
+    def total(self, *counts: int | float) -> tuple[float, ...]:
         """Numbers of the host added up over ranks."""
-        if self.n == 1:
-            return counts
         return tuple(self.add(torch.tensor(counts, dtype=torch.float64)).tolist())
 
     def gather(self, x: Tensor) -> Tensor:
@@ -77,6 +76,8 @@ class Ranks:
 
     def gather_rows(self, x: Tensor, n_rows: int) -> Tensor | None:
         """Rows of all ranks one after another, on rank 0's CPU: `x` has this rank's part of `n_rows`."""
+        if self.n == 1:
+            return x.detach().cpu()
         mine = _padded(x.detach().cpu(), self._most_rows(n_rows))
         parts = [torch.empty_like(mine) for _ in range(self.n)] if self.first else None
         with _together():
@@ -88,6 +89,8 @@ class Ranks:
 
     def scatter_rows(self, whole: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """This rank's part of the rows of `whole`, which rank 0 has on its CPU, of this shape and format."""
+        if self.n == 1 and whole is not None:
+            return whole
         most, spans = self._most_rows(shape[0]), [self.span(shape[0], rank) for rank in range(self.n)]
         mine = torch.empty(most, *shape[1:], dtype=dtype)
         parts = None if whole is None else [_padded(whole[begin:end], most) for begin, end in spans]
@@ -160,8 +163,9 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # How torch says that a connection was closed, or that a time limit has passed.
-        raise RankLostError(_lost(" ".join(str(error).split())[:160])) from None
+        # How torch says that a connection was closed, or that a time limit has passed, and where in its source.
+        said = re.sub(r"\[[^\]]*\.cc:\d+\]", "", str(error)).strip()
+        raise RankLostError(_lost(" ".join(said.split(". ")[0].split())[:160])) from None
 
 
 def _lost(reason: str) -> str:
@@ -232,8 +236,11 @@ def _ended_by_term() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except BaseException:
+        # On its way out: what it has to say shall not be cut off.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    signal.signal(signal.SIGTERM, before)
 
 
 def check_devices(ranks: Ranks, device: torch.device) -> None:

@@ -35,6 +35,10 @@ class Origin:
             self._told.update(self.stream.overlap(self.stream.with_split("heldout")))
         return {**self.data, **self._told}
 
+    def take_recorded(self, data: Mapping[str, Any]) -> None:
+        """What another rank's `recorded_data` gave: it is not read again."""
+        self._told.update(data)
+
 
 def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None, *, ranks: Ranks = ALONE) -> Origin:
     """The source that `config` names, harvested at `hooks` (by default those the config reads and reconstructs).

@@ -178,8 +178,9 @@ class ShardedSAE:
         own.after_update(replace(report, code=code), optimiser)
         if isinstance(own, BatchSelectedSAE):
             least = self.ranks.least(torch.cat([code.values, code.values.new_full((1,), torch.inf)]).amin())
-            of_all = replace(code, values=least.reshape(1))
-            moved = running_threshold(before, of_all, own.n_updates, self.config.threshold_rate)
+            one = torch.arange(2, device=least.device)
+            smallest = Code(least.reshape(1), one[:1], one, own.d_sae)
+            moved = running_threshold(before, smallest, own.n_updates, self.config.threshold_rate)
             # Where nothing fired it stays as it was.
             own.threshold.copy_(torch.where(least.isfinite(), moved, before))
 

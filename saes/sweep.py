@@ -9,56 +9,72 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from interp.activations.blocks import ShuffledActivations
 from interp.checkpoints import load_checkpoint
 from interp.code import ActivationBatch
-from interp.errors import InterpError, NonFiniteError
+from interp.distributed import ALONE, Ranks, check_devices
+from interp.errors import InterpError, NonFiniteError, RankLostError
 from interp.fitting import FolderFit
 from interp.loop import StepDone
+from interp.models import resolve_device
 from interp.recording import ProgressLines, Row
 from saes.origin import Origin, open_origin
 from saes.sweep_config import Member, SweepConfig
 from saes.sweep_folder import SweepFolder, SweepRecord
 from saes.sweep_memory import check_memory
+from saes.sweep_ranks import by_all, own_members, put_together, to_same_place
 from saes.training import Fit, begin_fit, finish_fit, shuffled
 
 
 def sweep(
-    config: SweepConfig, *, resume: bool = False, on_start: Callable[[SweepRecord], None] | None = None
+    config: SweepConfig,
+    *,
+    resume: bool = False,
+    on_start: Callable[[SweepRecord], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> SweepFolder:
     """Train all members into config.out; `resume` goes on from the last step that all have a checkpoint of.
 
-    `on_start` is told what is about to be trained, once everything has been checked.
+    `on_start` is told what is about to be trained, once everything has been checked. Several ranks share the forward
+    passes and the members.
 
     A member whose loss or gradients are not finite is set aside with its message, and the others go on.
 
     Raises: any InterpError; whatever was checkpointed before it stays usable.
     """
     folder = SweepFolder(config.out)
-    goes_on = resume and folder.started
-    if goes_on:
-        folder.check_same_config(config)
-        if folder.record().status == "finished":
-            return folder
-    else:
-        folder.check_free(config)
-    origin = open_origin(config.base, config.hooks)
+    found = ranks.from_first(lambda: _found(config, folder, resume=resume))
+    if found == "finished":
+        return folder
+    check_devices(ranks, resolve_device(config.base.device))
+    origin = open_origin(config.base, config.hooks, ranks=ranks)
+    ranks.check_same("model and data", [origin.model.get("content_hash"), origin.data])
     shared = SharedBatches(shuffled(config.base, origin))
-    memory = check_memory(config, origin.source.widths)
-    if goes_on:
-        record = folder.record().model_copy(update={"memory_bytes": memory})
-        fits = _go_on(config, folder, record, origin, shared)
+    memory = ranks.from_first(lambda: check_memory(config, origin.source.widths))
+    if found == "running":
+        record = ranks.from_first(folder.record).model_copy(update={"memory_bytes": memory})
+        fits = by_all(lambda: _go_on(config, folder, record, origin, shared, ranks), ranks)
     else:
-        record, fits = _begin(config, folder, origin, shared, memory)
+        record, fits = _begin(config, folder, origin, shared, memory, ranks)
     if on_start is not None:
         on_start(record)
     with ExitStack() as opened:
         lanes = {name: _lane(config, fit, shared, opened) for name, fit in fits.items()}
-        record = _train(config, folder, record, shared, lanes)
-    _finish(folder, record, fits)
+        to_same_place(shared, ranks, placed=bool(fits))
+        record = _train(config, folder, record, shared, lanes, ranks)
+    _finish(config, folder, record, fits, ranks)
     return folder
+
+
+def _found(config: SweepConfig, folder: SweepFolder, *, resume: bool) -> Literal["none", "running", "finished"]:
+    """Raises: ConfigError if another sweep, or one that is not to be gone on with, is in the folder."""
+    if not (resume and folder.started):
+        folder.check_free(config)
+        return "none"
+    folder.check_same_config(config)
+    return folder.record().status
 
 
 class SharedBatches:
@@ -112,31 +128,51 @@ class _Lane:
 
 
 def _begin(
-    config: SweepConfig, folder: SweepFolder, origin: Origin, shared: SharedBatches, memory: dict[str, int]
+    config: SweepConfig,
+    folder: SweepFolder,
+    origin: Origin,
+    shared: SharedBatches,
+    memory: dict[str, int],
+    ranks: Ranks,
 ) -> tuple[SweepRecord, dict[str, Fit]]:
-    members = config.members()
-    facts: dict[str, Any] = {"model": origin.model, "data": origin.recorded_data(), "memory_bytes": memory}
-    record = SweepRecord.begin(members, **facts)
+    def open_folder() -> SweepRecord:
+        facts: dict[str, Any] = {"model": origin.model, "data": origin.recorded_data(), "memory_bytes": memory}
+        record = SweepRecord.begin(config.members(), **facts)
+        folder.begin(config, record)
+        return record
+
     was_there = folder.path.is_dir()
-    folder.begin(config, record)
+    record = ranks.from_first(open_folder)
+    origin.take_recorded(record.data)
     try:
         shared.warm()
-        return record, {member.name: begin_fit(member.config, origin, shared.batches) for member in members}
-    except InterpError:
+        own = own_members(config, ranks)
+        return record, by_all(lambda: {m.name: begin_fit(m.config, origin, shared.batches) for m in own}, ranks)
+    except InterpError as error:
         # What was wrong is wrong with the config: nothing of the sweep shall stand in the way of the mended one.
-        shutil.rmtree(folder.path / "runs", ignore_errors=True)
-        for path in (folder.record_path, folder.config_path):
-            path.unlink(missing_ok=True)
-        if not was_there:
-            folder.path.rmdir()
+        if ranks.first and not isinstance(error, RankLostError):
+            _clear(folder, was_there=was_there)
         raise
 
 
+def _clear(folder: SweepFolder, *, was_there: bool) -> None:
+    shutil.rmtree(folder.path / "runs", ignore_errors=True)
+    for path in (folder.record_path, folder.config_path):
+        path.unlink(missing_ok=True)
+    if not was_there:
+        folder.path.rmdir()
+
+
 def _go_on(
-    config: SweepConfig, folder: SweepFolder, record: SweepRecord, origin: Origin, shared: SharedBatches
+    config: SweepConfig,
+    folder: SweepFolder,
+    record: SweepRecord,
+    origin: Origin,
+    shared: SharedBatches,
+    ranks: Ranks,
 ) -> dict[str, Fit]:
-    """Members that have not come to an end, all at the sweep's step."""
-    left = [member for member in config.members() if not _ended(folder, record, member)]
+    """This rank's members that have not come to an end, all at the sweep's step."""
+    left = [member for member in own_members(config, ranks) if not _ended(folder, record, member)]
     paths = {member.name: folder.go_back(member.name, record.step) for member in left}
     if record.step == 0:
         shared.warm()
@@ -179,13 +215,18 @@ def _lane(config: SweepConfig, fit: Fit, shared: SharedBatches, opened: ExitStac
 
 
 def _train(
-    config: SweepConfig, folder: SweepFolder, record: SweepRecord, shared: SharedBatches, lanes: dict[str, _Lane]
+    config: SweepConfig,
+    folder: SweepFolder,
+    record: SweepRecord,
+    shared: SharedBatches,
+    lanes: dict[str, _Lane],
+    ranks: Ranks,
 ) -> SweepRecord:
     """All steps that are left, in lockstep; gives the record as it then is."""
-    base, tally = config.base, _Tally(record, shared)
+    base, tally, own = config.base, _Tally(record, shared), own_members(config, ranks)
     with ProgressLines("sweep", base.n_steps, done=record.step) as progress:
         for step in range(record.step + 1, base.n_steps + 1):
-            if not lanes:
+            if not any(ranks.total(len(lanes))):
                 break
             shared.fetch()
             for name, lane in list(lanes.items()):
@@ -193,13 +234,18 @@ def _train(
                     lane.advance()
                 except NonFiniteError as error:
                     record = record.with_member(name, status="failed", message=str(error))
-                    folder.write_record(record)
+                    _write(folder, record, ranks)
                     tally.retire(name, lanes.pop(name))
-            if base.recording.saves(step, base.n_steps) and lanes:
-                record = tally.told(record, lanes).model_copy(update={"step": step})
-                folder.write_record(record)
+            if base.recording.saves(step, base.n_steps) and any(ranks.total(len(lanes))):
+                record = put_together(tally.told(record, lanes), own, ranks).model_copy(update={"step": step})
+                _write(folder, record, ranks)
             progress.show(step, tally.note(lanes, base.batch_size))
-    return tally.told(record, lanes)
+    return put_together(tally.told(record, lanes), own, ranks)
+
+
+def _write(folder: SweepFolder, record: SweepRecord, ranks: Ranks) -> None:
+    if ranks.first:
+        folder.write_record(record)
 
 
 class _Tally:
@@ -234,9 +280,13 @@ class _Tally:
         return f"{len(lanes)} SAEs  {speed}{failed}"
 
 
-def _finish(folder: SweepFolder, record: SweepRecord, fits: Mapping[str, Fit]) -> None:
+def _finish(
+    config: SweepConfig, folder: SweepFolder, record: SweepRecord, fits: Mapping[str, Fit], ranks: Ranks
+) -> None:
     """Save every member that came to its end, and say what became of each."""
-    for name, member in record.members.items():
+    own = own_members(config, ranks)
+    for name in (member.name for member in own):
+        member = record.members[name]
         if member.status == "failed":
             run = folder.run(name)
             manifest = run.manifest()
@@ -245,4 +295,7 @@ def _finish(folder: SweepFolder, record: SweepRecord, fits: Mapping[str, Fit]) -
         if name in fits:
             finish_fit(fits[name])
         record = record.with_member(name, status="finished")
-    folder.write_record(record.model_copy(update={"status": "finished"}))
+    record = put_together(record, own, ranks)
+    _write(folder, record.model_copy(update={"status": "finished"}), ranks)
+    # Nobody leaves before the record says so.
+    ranks.total(0)

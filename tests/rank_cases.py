@@ -12,6 +12,8 @@ from interp.activations.spread import open_harvest
 from interp.distributed import Ranks
 from interp.errors import ConfigError, InterpError, RankLostError
 from saes.sharded_training import train_on_ranks
+from saes.sweep import sweep
+from saes.sweep_config import SweepConfig
 from saes.training import TrainConfig
 from tests.families import tiny_model
 from tests.specimens import HOOK, tiny_stream
@@ -35,6 +37,18 @@ def collect_all(ranks: Ranks, settings: dict[str, Any]) -> str:
     config = CollectConfig.load(None, settings)
     collect(config.model_copy(update={"tokens": config.tokens // 2}), ranks=ranks)
     return str(collect(config, resume=True, ranks=ranks).path)
+
+
+def sweep_all(ranks: Ranks, config: Path, folders: list[tuple[Path, bool]]) -> list[str]:
+    """Train the members of a sweep into each folder, or go on with it; gives what went wrong."""
+    told = []
+    for out, resume in folders:
+        try:
+            sweep(SweepConfig.load(config, {"out": str(out)}), resume=resume, ranks=ranks)
+            told.append("")
+        except InterpError as error:
+            told.append(str(error))
+    return told
 
 
 def harvested(ranks: Ranks, folder: Path, cursors: list[dict[str, int]], n_chunks: int) -> list[list[Any]]:

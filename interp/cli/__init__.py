@@ -19,6 +19,10 @@ _COMMANDS = {
     "baseline": ("interp.cli.baseline", "Fit PCA, ICA, k-means, random directions or neurons, to judge SAEs by."),
     "evaluate": ("interp.cli.evaluate", "Measure a trained SAE: EV, L0, dead features, CE with the SAE in place."),
     "concepts": ("interp.cli.concepts", "Measure what SAEs hold of known concepts, beside oracle and random arms."),
+    "probe": ("interp.cli.probe", "Ask at every layer what can be read there: probes, with their controls."),
+    "steer": ("interp.cli.steer", "Steer along a direction: its effect, its cost, and random ones beside."),
+    "contrast": ("interp.cli.contrast", "Find the features or neurons that separate two sets of texts."),
+    "disentangle": ("interp.cli.disentangle", "Measure how far single features stand for single kinds of labels."),
     "features": ("interp.cli.features", "Find out everything about every feature, in one pass over text."),
     "lens": ("interp.cli.lens", "Read future tokens from inner layers: logit lens, tuned lens, Future Lens."),
     "patch": ("interp.cli.patch", "Patch activations of one prompt into another's pass: what carries an answer?"),
@@ -32,7 +36,7 @@ _COMMANDS = {
 }
 
 # What several processes can do together, as torchrun starts them.
-_TOGETHER = ("train", "collect")
+_TOGETHER = ("train", "collect", "sweep")
 
 _RESUMED = "; what was checkpointed is kept, go on with --resume"
 _REPEATED = "; what was finished is kept, the same command goes on"

@@ -14,6 +14,7 @@ from interp.cli.output import json_option, print_facts, print_grid
 from interp.cli.plan import duration, size
 from interp.cli.train import ALIASES
 from interp.config import read_yaml
+from interp.distributed import opened_ranks
 from interp.errors import ConfigError, NonFiniteError
 from saes.sweep import sweep
 from saes.sweep_config import SweepConfig
@@ -28,6 +29,7 @@ Examples:
   interp sweep configs/sweep_quickstart.yaml --dry-run       who its members are, what memory and time they take
   interp sweep configs/sweep_quickstart.yaml --tokens 200k --out runs/short
   interp sweep configs/sweep_quickstart.yaml --resume        go on after an interruption, bit for bit
+  torchrun --nproc-per-node 4 -m interp sweep configs/sweep_quickstart.yaml
   interp sweep --report runs/sweep --eval-tokens 100k        measure and draw again what is trained
 """
 
@@ -54,7 +56,8 @@ def command(
     CONFIG has `base` (settings as for `interp train`), `grid` (dotted setting: list of values; every combination is a
     member), `also` (further members) and `out`. Flags change the base. The language model runs once for all members,
     and each is byte for byte the SAE that `interp train` makes of OUT/runs/MEMBER/config.yaml. A member whose loss is
-    no longer a number is set aside and named at the end, with exit code 2; the others go on.
+    no longer a number is set aside and named at the end, with exit code 2; the others go on. Under torchrun the
+    processes run the model in turns and share the members, whose files stay the same.
     """
     overrides = overrides_from(TrainConfig, flags)
     if report is not None:
@@ -66,7 +69,10 @@ def command(
         if dry_run:
             _print_plan(config, plan_sweep(config), as_json=as_json)
             return
-        folder = sweep(config, resume=resume, on_start=_say_size)
+        with opened_ranks() as ranks:
+            folder = sweep(config, resume=resume, on_start=_say_size, ranks=ranks)
+        if not ranks.first:
+            return
     results = measure_sweep(folder, n_tokens=eval_tokens)
     page = write_sweep_report(folder.path)
     _print_results(folder, results, page, as_json=as_json)

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from interp.checkpoints import load_checkpoint
 from interp.cli import main
 from interp.storage import read_tensors
+from saes.sweep import sweep
+from saes.sweep_config import SweepConfig
 from tests.families import tiny_model
-from tests.rank_cases import collect_all, train_all
+from tests.rank_cases import collect_all, sweep_all, train_all
 from tests.ranks import on_ranks
 from tests.texts import tiny_texts, write_jsonl
 
@@ -141,6 +144,48 @@ def test_collecting_by_two_gives_the_files_of_one(inputs, tmp_path):
     assert shards == sorted(path.name for path in (tmp_path / "two").glob("shard_*"))
     for name in shards:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+GRID = {"sae.architecture": ["matryoshka", "standard", "gated"], "seed": [0, 3]}
+# Nothing that is finite survives such a rate; the second of three ranks has it.
+FAILS = {"sae.architecture": "topk", "schedule.lr": 1e30}
+
+
+def test_a_sweep_on_ranks_trains_the_members_that_one_process_trains(inputs, tmp_path):
+    base = {"tokens": 64 * 12, "batch_size": 64, "hook": HOOK, "sae": {"d_sae": 64, "k": 4}, **inputs}
+    more = {"shuffle": {"block_tokens": 320}, "data": {"context_size": 16}, "recording": {"checkpoint_every": 5}}
+    config = tmp_path / "sweep.yaml"
+    also = [{"seed": 5, "sae.k": 2}, FAILS]
+    config.write_text(yaml.safe_dump({"base": {**base, **more}, "grid": GRID, "also": also}))
+    one, two, cut = (tmp_path / name for name in ("one", "two", "cut"))
+    for out in (one, cut):
+        sweep(SweepConfig.load(config, {"out": str(out)}))
+    _cut_off(cut, step=10)
+    told = on_ranks(3, sweep_all, config, [(two, False), (two, False), (cut, True)])
+    taken = f"{two}: already holds a sweep; give another --out, or --resume to go on with it"
+    assert told == [["", taken, ""]] * 3
+    names = list(json.loads((one / "sweep.json").read_text())["members"])
+    for out in (two, cut):
+        record = json.loads((out / "sweep.json").read_text())
+        assert (record["status"], record["step"]) == ("finished", 12)
+        assert [record["members"][name]["status"] for name in names] == ["finished"] * 7 + ["failed"]
+        assert [record["members"][name]["n_steps"] for name in names[:7]] == [12] * 7
+        for name in names[:7]:
+            runs = one / "runs" / name, out / "runs" / name
+            assert _same(*map(_weights, runs)), name
+            states = [(run / "checkpoints" / "step_12" / "state.safetensors").read_bytes() for run in runs]
+            assert states[0] == states[1], name
+
+
+def _cut_off(folder, *, step):
+    """Leave a sweep as it is when it is cut off after a round of checkpoints."""
+    record = json.loads((folder / "sweep.json").read_text())
+    for name, member in record["members"].items():
+        if member["status"] == "finished":
+            manifest = folder / "runs" / name / "manifest.json"
+            manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": "running"}))
+            member["status"], member["n_steps"] = "running", step
+    (folder / "sweep.json").write_text(json.dumps({**record, "status": "running", "step": step}))
 
 
 def _rank_of(pid):

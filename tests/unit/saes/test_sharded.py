@@ -74,6 +74,13 @@ def test_every_rank_has_the_same_bytes_of_what_all_hold(spread, name):
     assert all(rank[index].terms == spread[0][index].terms for rank in spread)
 
 
+@pytest.mark.parametrize("name", ["batch_topk", "many dead", "jumprelu, dense"])
+def test_one_rank_alone_is_one_process(alone, name):
+    (done,) = one_of_many(Ranks(), [CASES[name]])
+    for of_whole, expected in ((done.tensors, alone[name].tensors), (done.slots, alone[name].slots)):
+        assert {key: value for key, value in _largest_difference(of_whole, expected).items() if not value < 1e-12} == {}
+
+
 @pytest.mark.parametrize("n", [2, 4])
 def test_merged_selections_are_exact_where_entries_tie(n):
     found = on_ranks(n, merged, SIZES)
