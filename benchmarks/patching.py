@@ -29,7 +29,7 @@ from interp.forward import last_outputs
 from interp.interventions import From
 from interp.models import DTYPES, Model, load_model
 from interp.outcomes import LOGIT_DIFFERENCE
-from interp.patching import Ends
+from interp.patching import ends_of
 from interp.prompts import PromptPairs, prompts_of
 from interp.sweep_cells import Cells, block_cells, every_position
 from interp.sweep_passes import swept
@@ -48,12 +48,12 @@ def random_pairs(model: Model, n_pairs: int, n_positions: int) -> PromptPairs:
 @torch.no_grad()
 def ours(model: Model, pairs: PromptPairs, cells: Cells, rows: int) -> Tensor:
     """Outcomes (cells, pairs), with the unpatched passes that a sweep needs."""
-    ends = Ends.of(pairs, "denoising")
-    for side in (ends.base, ends.source):
-        LOGIT_DIFFERENCE(last_outputs(model, side), ends.base)
-    values = From(ends.source).prepare(model, ends.base, cells.components, {})(slice(None))
+    changed, source = ends_of(pairs, "denoising")
+    for side in (changed, source):
+        LOGIT_DIFFERENCE(last_outputs(model, side), side)
+    values = From(source).prepare(model, changed, cells.components, {})(slice(None))
     return swept(
-        model, ends.base, cells.components, values, LOGIT_DIFFERENCE, dictionaries={}, rows_per_pass=rows
+        model, changed, cells.components, values, LOGIT_DIFFERENCE, dictionaries={}, rows_per_pass=rows
     )  # fmt: skip
 
 
@@ -61,9 +61,9 @@ def ours(model: Model, pairs: PromptPairs, cells: Cells, rows: int) -> Tensor:
 def with_bridge(model: Model, pairs: PromptPairs, cells: Cells, rows: int) -> Tensor:
     """The same in plain TransformerLens: cells of one hook share a pass."""
     bridge, n_pairs = model.bridge, len(pairs)
-    ends = Ends.of(pairs, "denoising")
+    changed, source = ends_of(pairs, "denoising")
     hooks = list(dict.fromkeys(component.hook for component in cells.components))
-    clean_ids, corrupt_ids = ends.source.token_ids.to(model.device), ends.base.token_ids.to(model.device)
+    clean_ids, corrupt_ids = source.token_ids.to(model.device), changed.token_ids.to(model.device)
     _, cache = bridge.run_with_cache(clean_ids, names_filter=hooks)
     bridge(corrupt_ids)
     per_pass, found = max(1, rows // n_pairs), {}
@@ -79,7 +79,7 @@ def with_bridge(model: Model, pairs: PromptPairs, cells: Cells, rows: int) -> Te
                 return x
 
             logits = bridge.run_with_hooks(corrupt_ids.repeat(len(chosen), 1), fwd_hooks=[(hook, patch)])
-            outcome = LOGIT_DIFFERENCE(logits[:, -1], ends.base.repeat(len(chosen)))
+            outcome = LOGIT_DIFFERENCE(logits[:, -1], changed.repeat(len(chosen)))
             found |= dict(zip(chosen, outcome.view(len(chosen), n_pairs).double().cpu(), strict=True))
     return torch.stack([found[index] for index in range(len(cells.components))])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from dashboards.effects_view import effects_figure
+from dashboards.effects_view import effects_figure, signed
 from dashboards.theme import DARK, FONT, LIGHT, Theme
 from interp.effects import EffectGrid
 from interp.storage import write_text
@@ -49,8 +49,8 @@ def _section(index: int, heading: str, grid: EffectGrid) -> str:
         facts += " No interval: the prompts are one cluster."
     axes = "".join(f"<th>{html.escape(axis.name)}</th>" for axis in grid.axes)
     rows = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(label)}</td>' for label in labels)}<td class=n>{effect:+.4g}</td>"
-        f"<td class=n>{'' if held is None else f'{held[0]:+.4g} to {held[1]:+.4g}'}</td></tr>"
+        f"<tr>{''.join(f'<td>{html.escape(label)}</td>' for label in labels)}<td class=n>{signed(effect)}</td>"
+        f"<td class=n>{'' if held is None else f'{signed(held[0])} to {signed(held[1])}'}</td></tr>"
         for labels, effect, held in grid.strongest(_TABLE_ROWS)
     )
     return (

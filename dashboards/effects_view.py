@@ -61,8 +61,13 @@ def effect_heatmap(grid: EffectGrid, theme: Theme = LIGHT) -> go.Figure:
             figure.update_xaxes(title_text=columns.name, showticklabels=True, **place)
         if place["col"] == 1:
             figure.update_yaxes(title_text=rows.name, **place)
+    # A few cells drawn over the whole page look like more than they are.
+    narrow = 180 + 64 * len(columns) * across if len(columns) * across <= 12 else None
     figure.update_layout(
-        template=template(theme), height=110 + down * (40 + _CELL_HEIGHT * max(len(rows), 3)), margin={"t": 30}
+        template=template(theme),
+        width=narrow,
+        height=110 + down * (40 + _CELL_HEIGHT * max(len(rows), 3)),
+        margin={"t": 30},
     )
     return figure.update_xaxes(showgrid=False, tickangle=-60 if _long(columns.labels) else 0).update_yaxes(
         showgrid=False
@@ -137,7 +142,12 @@ def _hover(
 
 
 def _value(effect: float, held: tuple[float, float] | None) -> str:
-    return f"{effect:+.4g}" + ("" if held is None else f" (95% interval {held[0]:+.4g} to {held[1]:+.4g})")
+    return signed(effect) + ("" if held is None else f" (95% interval {signed(held[0])} to {signed(held[1])})")
+
+
+def signed(value: float) -> str:
+    """Four digits with a sign; zero has none."""
+    return f"{value:+.4g}" if value else "0"
 
 
 def _short_units(grid: EffectGrid) -> str:

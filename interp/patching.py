@@ -8,7 +8,6 @@ Axes: n components, p prompt pairs, v vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from numpy import ndarray
 
 from interp.component_values import Dictionaries
 from interp.effects import EffectGrid, near_zero, ratio_effect
-from interp.errors import ConfigError, DataError
+from interp.errors import DataError
 from interp.forward import last_outputs
 from interp.interventions import From
 from interp.models import Model
@@ -25,33 +24,21 @@ from interp.outcomes import LOGIT_DIFFERENCE, Outcome
 from interp.prompts import PromptPairs, Prompts
 from interp.sweep_cells import Cells
 from interp.sweep_passes import ROWS_PER_PASS, Judge, judged_by, row_chunks, swept
+from interp.two_runs import Direction, TwoRuns
 
-Direction = Literal["denoising", "noising"]
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 UNITS = "share of the clean-corrupt difference"
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """A pair's two sides as a direction sees them: `base` is the pass that is patched, `source` what is put in."""
+def ends_of(pairs: PromptPairs, direction: Direction) -> tuple[Prompts, Prompts]:
+    """The pass that is patched and the one that the new activations come from, both asked for the clean answers.
 
-    base: Prompts
-    source: Prompts
-
-    @staticmethod
-    def of(pairs: PromptPairs, direction: Direction) -> "Ends":
-        """The corrupt pass is patched when denoising, the clean one when noising; both are asked for the clean answer.
-
-        Raises: ConfigError for another direction.
-        """
-        if direction not in DIRECTIONS:
-            raise ConfigError(f"direction: got {direction!r}; expected one of {', '.join(DIRECTIONS)}")
-        sides = (pairs.corrupt, pairs.clean) if direction == "denoising" else (pairs.clean, pairs.corrupt)
-        return Ends(*(asked_for(side, pairs.clean) for side in sides))
+    Raises: ConfigError for another direction.
+    """
+    runs = TwoRuns.of(pairs, direction)
+    return _asked_for(runs.changed, runs.judged), _asked_for(runs.source, runs.judged)
 
 
-def asked_for(side: Prompts, clean: Prompts) -> Prompts:
-    """The prompts with the answers of the clean ones."""
+def _asked_for(side: Prompts, clean: Prompts) -> Prompts:
     return Prompts(
         side.token_ids, side.real, side.last, clean.answers, clean.foils, clean.clusters, side.places, side.texts
     )
@@ -77,10 +64,10 @@ def patch_sweep(
 
     Raises: DataError if clean and corrupt do not differ in the outcome; what components raise.
     """
-    ends, parts = Ends.of(pairs, direction), []
-    given = From(ends.source).prepare(model, ends.base, cells.components, dictionaries or {})
+    (changed, other), parts = ends_of(pairs, direction), []
+    given = From(other).prepare(model, changed, cells.components, dictionaries or {})
     for rows in row_chunks(len(pairs), rows_per_pass):
-        base, source = ends.base.take(rows), ends.source.take(rows)
+        base, source = changed.take(rows), other.take(rows)
         unpatched = unpatched_outcomes(model, base, source, direction, outcome)
 
         def tell(done: int, start: int = rows.start, n: int = len(base)) -> None:

@@ -24,11 +24,12 @@ from interp.hooks import Edit, edit
 from interp.interventions import From
 from interp.models import Model
 from interp.outcomes import LOGIT_DIFFERENCE, Outcome
-from interp.patching import Direction, Ends, effect_of_patches, joined, unpatched_outcomes
+from interp.patching import effect_of_patches, ends_of, joined, unpatched_outcomes
 from interp.prompts import PromptPairs, Prompts
 from interp.replacement import joint_edits
 from interp.sweep_cells import Cells
 from interp.sweep_passes import ROWS_PER_PASS, Judge, row_chunks, swept
+from interp.two_runs import Direction
 
 OUTPUT = "output"
 
@@ -54,9 +55,9 @@ def path_patching(
     wrong = next((c for c in receivers if c is not None and c.kind == "feature"), None)
     if wrong is not None or not senders or not receivers:
         raise ConfigError(f"receivers: got {wrong or 'none'}; expected heads, neurons or whole hooks, or None (output)")
-    ends, known, parts = Ends.of(pairs, direction), dictionaries or {}, []
+    (changed, other), known, parts = ends_of(pairs, direction), dictionaries or {}, []
     for rows in row_chunks(len(pairs), rows_per_pass):
-        base, source = ends.base.take(rows), ends.source.take(rows)
+        base, source = changed.take(rows), other.take(rows)
         unpatched = unpatched_outcomes(model, base, source, direction, outcome)
         frozen = standing(model, base, writers(model))
         patched = [

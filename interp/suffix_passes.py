@@ -31,12 +31,13 @@ class Prefixes:
     @staticmethod
     @torch.no_grad()
     def of(model: Model, prompts: Prompts) -> "Prefixes | None":
-        """By one forward pass; None for an encoder, whose tokens see all others."""
+        """By one forward pass; None for an encoder, whose tokens see all others, or where no keys are kept."""
         if not model.causal:
             return None
         cache = DynamicCache()
         model.hf.base_model(input_ids=prompts.token_ids.to(model.device), past_key_values=cache, use_cache=True)
-        return Prefixes(tuple((layer.keys, layer.values) for layer in cache.layers))
+        blocks = tuple((layer.keys, layer.values) for layer in cache.layers)
+        return Prefixes(blocks) if len(blocks) == model.n_layers else None
 
     def until(self, position: int) -> DynamicCache:
         """A cache, for one pass over any number of copies of the prompts, that holds what stands before a position."""

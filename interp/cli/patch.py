@@ -9,12 +9,13 @@ from interp.effects import EffectGrid
 from interp.errors import ConfigError
 from interp.models import Model
 from interp.outcomes import OUTCOMES, kl_from
-from interp.patching import DIRECTIONS, Direction, patch_sweep
+from interp.patching import patch_sweep
 from interp.prompt_files import pairs_of, read_pairs
 from interp.prompts import PromptPairs
 from interp.recording import progress_of_stages
 from interp.sweep_cells import every_position
 from interp.sweep_passes import Judge
+from interp.two_runs import DIRECTIONS, Direction
 
 _EXAMPLES = """\b
 Examples:

@@ -127,8 +127,9 @@ def deliver(
             (*labels, f"{effect:+.4f}", _interval(between)) for labels, effect, between in grid.strongest(N_PRINTED)
         ]
         means = ", ".join(f"{side} {value:+.4g}" for side, value in grid.reference.items())
-        title = f"{name}: {grid.method}, {grid.outcome} ({means}; {grid.n_prompts} prompts)"
-        print_grid(title, (*(axis.name for axis in grid.axes), "effect", "95% interval"), rows)
+        # A table's own title is broken to its width.
+        print(f"{name}: {grid.method}, {grid.outcome}; {means}; {grid.n_prompts} prompts")
+        print_grid("", (*(axis.name for axis in grid.axes), "effect", "95% interval"), rows)
 
 
 def _interval(between: tuple[float, float] | None) -> str:
