@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -194,12 +194,16 @@ def opened_ranks() -> Iterator[Ranks]:
     limit = timedelta(seconds=_timeout())
     with _together():
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=limit)
-    with _ended_by_term(), _silent(ranks):
-        yield ranks
-        # Not where something went wrong: whoever is lost cannot take part in parting.
-        with _together():
-            dist.barrier()
-    dist.destroy_process_group()
+    try:
+        with _ended_by_term(), _silent(ranks):
+            yield ranks
+            # Not where something went wrong: whoever is lost cannot take part in parting.
+            with _together():
+                dist.barrier()
+    finally:
+        # Without it, the end of the process is an abort of its own.
+        with suppress(RuntimeError):
+            dist.destroy_process_group()
 
 
 def _timeout() -> float:

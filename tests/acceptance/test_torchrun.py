@@ -219,6 +219,8 @@ def test_a_killed_rank_ends_the_run_and_one_process_goes_on(inputs, tmp_path):
     assert "another rank was lost" in line
     # What torchrun says of a failure ends with a trace of its own.
     assert "interp/cli/__init__.py" not in told
+    assert "terminate called" not in told
+    assert "exitcode  : 2 " in told
     assert "another rank was lost" in json.loads((run / "stopped.json").read_text())["reason"]
     assert main(["train", *flags, "--resume"]) == 0
     assert [row["step"] for row in _rows(run)] == list(range(5, 401, 5))
