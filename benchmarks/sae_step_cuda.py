@@ -34,7 +34,7 @@ SIZES: dict[str, tuple[int, int, tuple[int, ...]]] = {
     "tiny": (256, 2048, (1024,)),
     "small": (768, 24576, (16384, 8192, 4096)),
     "middle": (2304, 65536, (16384, 8192, 4096)),
-    "large": (4096, 131072, (16384, 8192, 4096)),
+    "large": (4096, 131072, (32768, 16384, 8192, 4096)),
 }
 BARE = {"rescale_acts_by_decoder_norm": False}
 SETTINGS: dict[str, list[dict[str, Any]]] = {

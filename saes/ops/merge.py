@@ -18,6 +18,8 @@ from saes.ops.select import largest
 
 def merge_per_token(code: Code, k: int, ranks: Ranks) -> Code:
     """Of at most k candidates for each token and rank, those among the token's k largest over all ranks."""
+    # Selection on a GPU leaves room for entries that are none.
+    code = code.active()
     rows = code.rows()
     place = torch.arange(rows.shape[0], device=rows.device) - code.row_offsets[rows]
     padded = code.values.new_zeros(code.n_rows, k)
@@ -34,7 +36,7 @@ def kept_of(values: Float[Tensor, "b m"], k: int, ranks: Ranks) -> Bool[Tensor, 
 
 def merge_per_batch(code: Code, k: int, ranks: Ranks) -> Code:
     """Of at most k·b candidates of each rank, those among the k·b largest over all ranks."""
-    n = k * code.n_rows
+    code, n = code.active(), k * code.n_rows
     padded = code.values.new_zeros(n)
     padded[: code.values.shape[0]] = code.values
     everyone = ranks.gather(padded).flatten()

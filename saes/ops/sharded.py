@@ -60,7 +60,7 @@ class _GroupSums(torch.autograd.Function):
         pattern: Pattern = ctx.pattern
         flat, order = grad.reshape(-1, grad.shape[2]), pattern.by_feature
         grad_values = gathered_dot(flat, bags, weight, pattern.features)
-        grad_weight = combine(flat, bags[order], pattern.feature_offsets, values[order])
+        grad_weight = combine(flat, bags[order], pattern.feature_offsets, values[order], pattern.pieces)
         grad_weight.index_add_(0, extra, grad_rows)
         return grad_values, grad_weight, None, None, None
 

@@ -16,8 +16,10 @@ from torch import Tensor
 from interp.code import Code, offsets_of
 from saes.ops.encode import Preactivations
 
+GROUP = 32
+"""Neighbouring features of which the largest is looked at first; only groups that reach the bound are looked into."""
 WIDTH = 1024
-"""Pre-activations that one program looks at together; as many group maxima bound a token's k-th largest."""
+"""Maxima that one program looks at together; as many bound a token's k-th largest."""
 ROOM_PER_TOKEN = 8
 """Candidates for which a token has room of its own, over k; the few tokens with more share what is set aside."""
 LEAST_ROOM = 256
@@ -48,20 +50,35 @@ class Candidates:
 
 
 @triton.jit
+def _maxima_kernel(chunk, bounds, maxima, f, n_groups, KIND: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr):
+    # The largest of each group of neighbours; where every feature has a bound of its own, by how much one exceeds it.
+    row = tl.program_id(0).to(tl.int64)
+    groups = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    at = groups[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+    x = tl.load(chunk + row * f + at, mask=at < f, other=0.0).to(tl.float32)
+    over = x
+    if KIND == 2:
+        over = x - tl.load(bounds + at, mask=at < f, other=0.0)
+    # What is no number is no candidate.
+    x = tl.where(x > 0, over, 0.0)
+    tl.store(maxima + row * n_groups + groups, tl.max(x, axis=1), mask=groups < n_groups)
+
+
+@triton.jit
 def _candidates_kernel(
-    chunk, bound_ptr, values, features, counts, starts, more_values, more_features, cursor, f, n_chunks, offset, room,
-    more_room, K: tl.constexpr, KIND: tl.constexpr, WIDTH: tl.constexpr,
+    chunk, maxima, bounds, hits, values, features, counts, starts, more_values, more_features, cursor, f, n_groups,
+    n_chunks, offset, room, more_room,
+    K: tl.constexpr, KIND: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    base = chunk + row * f
     out = row * n_chunks + offset
     lanes = tl.arange(0, WIDTH)
+    own = maxima + row * n_groups
     bound = 0.0
     if KIND == 0:
         top = tl.zeros([WIDTH], dtype=tl.float32)
-        for start in range(0, f, WIDTH):
-            at = start + lanes
-            top = tl.maximum(top, tl.load(base + at, mask=at < f, other=0.0).to(tl.float32))
+        for start in range(0, n_groups, WIDTH):
+            top = tl.maximum(top, tl.load(own + start + lanes, mask=start + lanes < n_groups, other=0.0))
         # Positive floats are ordered as their bits are: the largest pattern that K maxima reach, bit by bit.
         keys = top.to(tl.int32, bitcast=True)
         low = 0
@@ -70,43 +87,55 @@ def _candidates_kernel(
             low = tl.where(tl.sum((keys >= tried).to(tl.int32)) >= K, tried, low)
         bound = low.to(tl.float32, bitcast=True)  # type: ignore[attr-defined]
     if KIND == 1:
-        bound = tl.load(bound_ptr)
+        bound = tl.load(bounds)
+    # Which groups hold a candidate.
+    n_hits = 0
+    for start in range(0, n_groups, WIDTH):
+        x = tl.load(own + start + lanes, mask=start + lanes < n_groups, other=0.0)
+        hit = ((x >= bound) & (x > 0)).to(tl.int32)
+        place = n_hits + tl.cumsum(hit, 0) - 1
+        tl.store(hits + row * n_groups + place, start + lanes, mask=hit > 0)
+        n_hits += tl.sum(hit)
+    tl.debug_barrier()
+    # The candidates in them, in order, to the token's own room; to the shared one if they are too many.
+    several = tl.arange(0, TILE)
+    inside = tl.arange(0, GROUP)
+    at_values = values + out * room
+    at_features = features + out * room
+    limit = room
     n = 0
-    for start in range(0, f, WIDTH):
-        at = start + lanes
-        x = tl.load(base + at, mask=at < f, other=0.0).to(tl.float32)
-        if KIND == 2:
-            hit = (x > tl.load(bound_ptr + at, mask=at < f, other=0.0)) & (x > 0)
-        else:
-            hit = (x >= bound) & (x > 0)
-        ones = hit.to(tl.int32)
-        found = tl.sum(ones)
-        if found > 0:
-            place = n + tl.cumsum(ones, 0) - 1
-            fits = (ones > 0) & (place < room)
-            tl.store(values + out * room + place, x, mask=fits)
-            tl.store(features + out * room + place, at, mask=fits)
-            n += found
+    trials = 1
+    trial = 0
+    while trial < trials:
+        n = 0
+        for start in range(0, n_hits, TILE):
+            there = start + several < n_hits
+            group = tl.load(hits + row * n_groups + start + several, mask=there, other=0)
+            at = tl.reshape(group[:, None] * GROUP + inside[None, :], [TILE * GROUP])
+            real = tl.reshape(tl.broadcast_to(there[:, None], [TILE, GROUP]), [TILE * GROUP]) & (at < f)
+            x = tl.load(chunk + row * f + at, mask=real, other=0.0).to(tl.float32)
+            if KIND == 2:
+                hit = ((x > tl.load(bounds + at, mask=real, other=0.0)) & (x > 0)).to(tl.int32)
+            else:
+                hit = ((x >= bound) & (x > 0)).to(tl.int32)
+            place = n + tl.cumsum(hit, 0) - 1
+            fits = (hit > 0) & (place < limit)
+            tl.store(at_values + place, x, mask=fits)
+            tl.store(at_features + place, at, mask=fits)
+            n += tl.sum(hit)
+        if (n > room) & (trial == 0):
+            # Where a token's entries stand there depends on who came first; what stands there does not.
+            begin = tl.atomic_add(cursor, n)
+            if begin + n <= more_room:
+                tl.store(starts + out, begin)
+                at_values = more_values + begin
+                at_features = more_features + begin
+                limit = n
+                trials = 2
+            else:
+                tl.store(starts + out, -1)
+        trial += 1
     tl.store(counts + out, n)
-    if n > room:
-        # Where in the shared room a token's entries stand depends on who came first; what stands there does not.
-        begin = tl.atomic_add(cursor, n)
-        there = begin + n <= more_room
-        tl.store(starts + out, tl.where(there, begin, -1))
-        if there:
-            done = begin
-            for start in range(0, f, WIDTH):
-                at = start + lanes
-                x = tl.load(base + at, mask=at < f, other=0.0).to(tl.float32)
-                if KIND == 2:
-                    hit = (x > tl.load(bound_ptr + at, mask=at < f, other=0.0)) & (x > 0)
-                else:
-                    hit = (x >= bound) & (x > 0)
-                ones = hit.to(tl.int32)
-                place = done + tl.cumsum(ones, 0) - 1
-                tl.store(more_values + place, x, mask=ones > 0)
-                tl.store(more_features + place, at, mask=ones > 0)
-                done += tl.sum(ones)
 
 
 @triton.jit
@@ -222,10 +251,20 @@ def candidates(pre: Preactivations, kind: BoundKind, *, k: int, bound: Tensor | 
     more_features = torch.empty(more, dtype=torch.int32, device=device)
     cursor = torch.zeros(1, dtype=torch.int32, device=device)
     held = counts if bound is None else bound
+    n_groups, which = triton.cdiv(f, GROUP), _KINDS[kind]
+    # With fewer groups than k no maximum bounds the k-th largest: all that is positive competes.
+    wanted = k if k <= min(n_groups, WIDTH) else 1 << 30
+    maxima = torch.empty(-(-b // pre.n_chunks), n_groups, device=device)
+    hits = torch.empty_like(maxima, dtype=torch.int32)
     for offset, chunk in pre.raw_chunks():
-        _candidates_kernel[(chunk.shape[0],)](
-            chunk, held, values, features, counts, starts, more_values, more_features, cursor, f, pre.n_chunks, offset,
-            room, more, K=min(k, f), KIND=_KINDS[kind], WIDTH=WIDTH, num_warps=1,
+        c, block = chunk.shape[0], min(128, triton.next_power_of_2(n_groups))
+        _maxima_kernel[(c, triton.cdiv(n_groups, block))](
+            chunk, held, maxima, f, n_groups, KIND=which, GROUP=GROUP, BLOCK=block, num_warps=4
+        )
+        _candidates_kernel[(c,)](
+            chunk, maxima, held, hits, values, features, counts, starts, more_values, more_features, cursor, f,
+            n_groups, pre.n_chunks, offset, room, more,
+            K=wanted, KIND=which, GROUP=GROUP, WIDTH=WIDTH, TILE=WIDTH // GROUP, num_warps=4,
         )  # fmt: skip
     return Candidates(values, features, counts, starts, more_values, more_features)
 

@@ -231,16 +231,16 @@ def combine(
     scratch = torch.empty(pieces.n_pieces, d, device=device)
     added = torch.empty(pieces.n_segments, device=device)
     scratch_added = torch.empty(pieces.n_pieces, device=device)
-    block = _block_of(d, 512)
+    block = _block_of(d, 256)
     columns = triton.cdiv(d, block)
     matrix, scale = matrix.detach().contiguous(), scale.detach().contiguous()
     _combine_kernel[(pieces.n_segments + pieces.n_pieces, columns)](
         matrix, index, scale, pieces.offsets, pieces.table, out, scratch, added, scratch_added, pieces.n_segments,
-        pieces.n_pieces, d, PIECE=PIECE, TILE=8, BLOCK=block, SUMS=sums, num_warps=4,
+        pieces.n_pieces, d, PIECE=PIECE, TILE=4, BLOCK=block, SUMS=sums, num_warps=2,
     )  # fmt: skip
     if pieces.n_long:
         _join_kernel[(pieces.n_long, columns)](
-            pieces.long, out, scratch, added, scratch_added, pieces.n_long, d, BLOCK=block, SUMS=sums, num_warps=4
+            pieces.long, out, scratch, added, scratch_added, pieces.n_long, d, BLOCK=block, SUMS=sums, num_warps=2
         )
     return out, added
 

@@ -45,13 +45,14 @@ def _same(ours: Code, twin: Code) -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "ties", "uneven tokens", "few positive", "bfloat16"])
 @pytest.mark.parametrize("select", [select_per_token, select_per_batch])
-def test_selection_is_the_twins(kind: str, select: object) -> None:
+@pytest.mark.parametrize("k", [1, K, 9])
+def test_selection_is_the_twins(kind: str, select: object, k: int) -> None:
     pre = _preactivations(kind)
     assert callable(select)
     with acceleration("eager"):
-        twin: Selection = select(pre, K)
+        twin: Selection = select(pre, k)
     with acceleration("triton"):
-        ours: Selection = select(pre, K)
+        ours: Selection = select(pre, k)
     _same(ours.code.active(), twin.code.active())
 
 
