@@ -11,8 +11,6 @@ from dashboards.theme import LIGHT, Theme, template
 from probes.contrast import LEVEL, Contrast, ContrastRow, Evidence, row_cells
 from probes.document_activations import Context
 
-SHOWN = 20
-
 
 def volcano_figure(found: Contrast, theme: Theme = LIGHT) -> go.Figure:
     """Cohen's d against p, a point for each feature tested; coloured are discoveries, more in A to the right."""
@@ -32,7 +30,9 @@ def volcano_figure(found: Contrast, theme: Theme = LIGHT) -> go.Figure:
         )  # fmt: skip
     limit = max((abs(_d(found, row)) for row in found.rows if math.isfinite(_d(found, row))), default=1.0) * 1.05
     figure.update_xaxes(title_text="Cohen's d over documents: B more ← 0 → A more", range=[-limit, limit])
-    figure.update_yaxes(title_text="permutation p (log)", type="log", autorange="reversed", exponentformat="power")
+    figure.update_yaxes(
+        title_text="permutation p (log)", type="log", autorange="reversed", exponentformat="power", dtick=1
+    )
     figure.add_vline(x=0, line={"color": theme.line, "width": 1})
     figure.update_layout(template=template(theme), showlegend=True, margin={"l": 64, "r": 20, "t": 36, "b": 44})
     return figure
@@ -40,7 +40,7 @@ def volcano_figure(found: Contrast, theme: Theme = LIGHT) -> go.Figure:
 
 def effects_figure(found: Contrast, theme: Theme = LIGHT) -> go.Figure:
     """AUC of the strongest features with its 95% interval over documents; a half is no difference."""
-    rows = [row for row in found.rows[:SHOWN] if row.auc_interval is not None]
+    rows = _shown(found)
     labels = [f"{row.feature}" for row in rows]
     values = [_auc(found, row) for row in rows]
     between = [row.auc_interval or (value, value) for row, value in zip(rows, values, strict=True)]
@@ -63,6 +63,11 @@ def effects_figure(found: Contrast, theme: Theme = LIGHT) -> go.Figure:
     return figure.update_layout(template=template(theme), margin={"l": 64, "r": 20, "t": 8, "b": 44})
 
 
+def _shown(found: Contrast) -> list[ContrastRow]:
+    """The features that were looked at more closely."""
+    return [row for row in found.rows if row.auc_interval is not None]
+
+
 def _d(found: Contrast, row: ContrastRow) -> float:
     return row.d_mean if found.by == "mean" else row.d_max
 
@@ -75,7 +80,7 @@ def contrast_page(found: Contrast) -> str:
     """A contrast as one page."""
     about = found.provenance
     what = str(about.get("what", "features"))
-    shown = found.rows[:SHOWN]
+    shown = _shown(found)
     has = {one.feature for one in found.evidence}
     head = "Strongest tokens: the documents of each set in which the feature goes highest, one token of each."
     page = AnalysisPage(

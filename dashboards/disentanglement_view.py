@@ -30,8 +30,8 @@ def metrics_figure(report: DisentanglementReport, theme: Theme = LIGHT) -> go.Fi
         scores = [arm.scores[metric] for metric in METRICS]
         values = [score.value if score.defined else None for score in scores]
         between = [score.interval for score in scores]
-        above = [b[1] - s.value if b else 0 for s, b in zip(scores, between, strict=True)]
-        below = [s.value - b[0] if b else 0 for s, b in zip(scores, between, strict=True)]
+        above = [b[1] - s.value if b else None for s, b in zip(scores, between, strict=True)]
+        below = [s.value - b[0] if b else None for s, b in zip(scores, between, strict=True)]
         figure.add_bar(
             x=[_SHORT.get(metric, metric) for metric in METRICS], y=values, name=arm.name, marker={"color": colour},
             error_y={"array": above, "arrayminus": below, "thickness": 1, "width": 2, "color": theme.ink},

@@ -88,7 +88,10 @@ def _encoded(
 def strongest_contexts(
     model: Model, stream: TokenStream, hooks: Sequence[str], encode: Encode, features: Sequence[int], *, n: int = 4
 ) -> dict[int, list[Context]]:
-    """For each feature the `n` documents with its strongest tokens, one token of each, the strongest first."""
+    """For each feature the `n` documents with its strongest tokens, one token of each, the strongest first.
+
+    Documents in which it goes no higher than exactly zero are none of them.
+    """
     best: dict[int, dict[int, Context]] = {feature: {} for feature in features}
     for batch in stream.iter_pass():
         if not batch.n_kept:
@@ -104,15 +107,19 @@ def strongest_contexts(
 
 
 def _keep_best(held: dict[int, Context], batch: TokenBatch, acts: Float[Tensor, "b t"], n: int) -> None:
-    shown = acts.masked_fill(~batch.keep, -torch.inf)
-    values, places = shown.max(1)
-    floor = sorted((one.value for one in held.values()), reverse=True)[n - 1] if len(held) >= n else -np.inf
-    for row in range(shown.shape[0]):
-        value, place = float(values[row]), int(places[row])
+    """Take the batch's strongest tokens of `n` documents into what is held; more than `n` may stay held."""
+    values, places = acts.masked_fill(~batch.keep, -torch.inf).flatten().sort(descending=True, stable=True)
+    floor = sorted((one.value for one in held.values()), reverse=True)[n - 1] if len(held) >= n else -torch.inf
+    met: set[int] = set()
+    for value, flat in zip(values.tolist(), places.tolist(), strict=True):
+        # A feature that is zero does not fire: there is nothing to show.
+        if value <= floor or value == 0 or len(met) >= n:
+            return
+        row, place = divmod(flat, acts.shape[1])
         document = int(batch.document[row, place])
-        known = held.get(document)
-        if value > floor and np.isfinite(value) and (known is None or value > known.value):
+        if document not in met and (document not in held or value > held[document].value):
             held[document] = _context(batch, acts, row, place)
+        met.add(document)
 
 
 def _context(batch: TokenBatch, acts: Float[Tensor, "b t"], row: int, place: int) -> Context:
