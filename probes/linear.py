@@ -22,7 +22,7 @@ from probes.probe_tasks import Inner
 CS: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """The regularisation path: inverse strengths of the L2 penalty on standardised inputs, strong to weak."""
 _MOST_STEPS = 2000
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-4
 _ABSENT = -30.0
 
 

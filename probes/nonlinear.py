@@ -18,7 +18,7 @@ from probes.probe_activations import Inputs
 from probes.probe_tasks import Inner
 
 HIDDEN = 128
-_MOST_EPOCHS, _PATIENCE, _BATCH = 40, 4, 128
+_MOST_EPOCHS, _PATIENCE, _BATCH = 200, 6, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def fit_nonlinear(
         network = nn.Sequential(
             nn.Linear(inputs.shape[1], hidden), nn.GELU(), nn.Dropout(0.2), nn.Linear(hidden, n_classes)
         )
-        optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
         best, best_state, best_epoch = float("inf"), copy.deepcopy(network.state_dict()), 0
         for epoch in range(1, _MOST_EPOCHS + 1):
             _run_epoch(network, optimiser, inputs[fit], answers[fit])
