@@ -190,6 +190,8 @@ def ratio_effect(
         return Estimate(value, None)
     draws = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=N_DRAWS)
     weights = draws.astype(np.float64)[:, member]
+    # A draw of nothing but pairs that do not differ has no ratio.
+    weights = weights[denominators @ weights.T != 0]
     drawn = (numerators @ weights.T) / (denominators @ weights.T)
     return Estimate(value, np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=-1))
 
