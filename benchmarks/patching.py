@@ -66,7 +66,7 @@ def with_bridge(model: Model, pairs: PromptPairs, cells: Cells, rows: int) -> Te
     clean_ids, corrupt_ids = source.token_ids.to(model.device), changed.token_ids.to(model.device)
     _, cache = bridge.run_with_cache(clean_ids, names_filter=hooks)
     bridge(corrupt_ids)
-    per_pass, found = max(1, rows // n_pairs), {}
+    per_pass, found = max(1, rows // n_pairs), dict[int, Tensor]()
     for hook in hooks:
         members = [index for index, component in enumerate(cells.components) if component.hook == hook]
         for start in range(0, len(members), per_pass):
@@ -75,6 +75,7 @@ def with_bridge(model: Model, pairs: PromptPairs, cells: Cells, rows: int) -> Te
             def patch(x: Tensor, hook: object, chosen: list[int] = chosen, clean: Tensor = cache[hook]) -> Tensor:  # noqa: ARG001
                 for block, index in enumerate(chosen):
                     position = cells.components[index].position
+                    assert isinstance(position, int)
                     x[block * n_pairs : (block + 1) * n_pairs, position] = clean[:, position]
                 return x
 

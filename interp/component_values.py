@@ -5,7 +5,7 @@ Axes: b prompts, t position, d width of the hook.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ Dictionaries = Mapping[str, FeatureDictionary]
 """Dictionaries by the hook that they read and write."""
 
 
+@runtime_checkable
 class Values(Protocol):
     """What components shall hold, for some prompts; shapes of one broadcast over prompts or positions."""
 

@@ -5,7 +5,7 @@ Axes: b prompts, t position, d width of the hook, w width of the part.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from interp.prompts import Prompts
 _ROWS_PER_PASS = 64
 
 
+@runtime_checkable
 class Intervention(Protocol):
     """A way to choose values. `prepare` does once what all prompts share; the values are then those of some rows."""
 

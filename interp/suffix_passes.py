@@ -54,7 +54,7 @@ class _SharedLayer(DynamicLayer):  # type: ignore[misc]
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysValues:
         self.keys, self.values = _joined(self.keys, key_states), _joined(self.values, value_states)
         return self.keys, self.values
 
