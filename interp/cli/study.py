@@ -12,6 +12,8 @@ from interp.cli.output import json_option, print_facts, print_grid
 from interp.cli.study_architectures import command as architectures
 from interp.cli.study_features import command as feature_sample
 from interp.cli.study_names import command as name_hierarchy
+from interp.cli.study_planted import command as planted_rule
+from interp.cli.study_pronouns import command as name_pronoun
 from interp.cli.study_synthetic import command as synthetic
 from interp.cli.train import ALIASES
 from interp.recording import ProgressLines
@@ -28,6 +30,8 @@ Examples:
   interp study null-arms --model ./stories260K --hook blocks.2.hook_resid_post --tokens 1M --out runs/stories
   interp study feature-sample runs/stories
   interp study name-hierarchy --out runs/names
+  interp study name-pronoun --out runs/pronouns
+  interp study planted-rule --out runs/planted
   interp study architectures --hook blocks.2.hook_resid_post --tokens 300k --d-sae 1024 --k 16 --out runs/architectures
 """
 
@@ -140,3 +144,5 @@ command.add_command(feature_sample)
 command.add_command(synthetic)
 command.add_command(name_hierarchy)
 command.add_command(architectures)
+command.add_command(planted_rule)
+command.add_command(name_pronoun)
