@@ -10,7 +10,9 @@ import plotly.graph_objects as go
 
 from dashboards.activation_view import activation_figure
 from dashboards.contract import headline
+from dashboards.contrast_view import volcano_figure
 from dashboards.density_view import density_figure
+from dashboards.disentanglement_view import metrics_figure
 from dashboards.map_view import map_figure
 from dashboards.page import render, write_report
 from dashboards.run_figures import run_figures
@@ -19,6 +21,8 @@ from dashboards.theme import LIGHT, Theme
 from dashboards.training_view import loss_figure
 from interp.errors import ConfigError
 from interp.runs import RunFolder
+from probes.contrast import Contrast
+from probes.disentanglement_report import DisentanglementReport
 from saes.feature_statistics import FeatureStatistics
 
 NOTEBOOK_WINDOWS = 1 << 16
@@ -61,7 +65,7 @@ class RunView:
 
 
 def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
-    """A run folder, feature statistics or rows of metrics, as what a notebook can display.
+    """A run folder, feature statistics, rows of metrics or an analysis, as what a notebook can display.
 
     Raises: ConfigError for anything else; ArtifactError if the folder holds no run.
     """
@@ -71,9 +75,13 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         return RunView(run, run_figures(run, theme) | _map(run, theme), folder, theme)
     if isinstance(result, FeatureStatistics):
         return density_figure(result.density, result.level, theme)
+    if isinstance(result, Contrast):
+        return volcano_figure(result, theme)
+    if isinstance(result, DisentanglementReport):
+        return metrics_figure(result, theme)
     if _is_metrics(result):
         return loss_figure(result, theme)  # type: ignore[arg-type]
-    raise ConfigError(f"got a {type(result).__name__}; expected a run folder, FeatureStatistics or rows of metrics")
+    raise ConfigError(f"got a {type(result).__name__}; expected a run, a result or rows of metrics")
 
 
 def _map(run: RunRecord, theme: Theme) -> dict[str, go.Figure]:
