@@ -41,7 +41,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "ours": [{"encoder_dtype": "bfloat16"}],
     "eager": [{"encoder_dtype": "bfloat16"}],
     "saelens": [{"autocast": True}],
-    "sparsify": [{}, {"optimiser": "signum"}],
+    # Its own sign descent was slower wherever both were timed.
+    "sparsify": [{}],
 }
 N_BATCHES = 4
 
@@ -151,6 +152,9 @@ def measure(library: str, arm: str, size: str, k: int, options: argparse.Namespa
     best: dict[str, Any] | None = None
     for settings in SETTINGS[library]:
         for b in batches:
+            if library == "saelens" and arm in ("batch_topk", "matryoshka") and b * f >= 1 << 31:
+                # Its selection over the whole batch fails an assertion of torch's topk from here on.
+                continue
             try:
                 found = _measured(library, task_of(arm, d, f, b, k), settings, options)
             except torch.OutOfMemoryError:
