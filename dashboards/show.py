@@ -15,6 +15,7 @@ from dashboards.density_view import density_figure
 from dashboards.disentanglement_view import metrics_figure
 from dashboards.map_view import map_figure
 from dashboards.page import render, write_report
+from dashboards.probe_view import accuracy_figure, confusion_figure, direction_figure, token_figure
 from dashboards.run_figures import run_figures
 from dashboards.run_record import RunRecord, load_run
 from dashboards.theme import LIGHT, Theme
@@ -23,6 +24,7 @@ from interp.errors import ConfigError
 from interp.runs import RunFolder
 from probes.contrast import Contrast
 from probes.disentanglement_report import DisentanglementReport
+from probes.probe_results import Confusion, DirectionMap, ProbeReport, ScoredText
 from saes.feature_statistics import FeatureStatistics
 
 NOTEBOOK_WINDOWS = 1 << 16
@@ -79,6 +81,14 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         return volcano_figure(result, theme)
     if isinstance(result, DisentanglementReport):
         return metrics_figure(result, theme)
+    if isinstance(result, ProbeReport):
+        return accuracy_figure(result, result.attributes[0], theme)
+    if isinstance(result, Confusion):
+        return confusion_figure(result, theme)
+    if isinstance(result, DirectionMap):
+        return direction_figure(result, theme)
+    if isinstance(result, ScoredText):
+        return token_figure(result, theme)
     if _is_metrics(result):
         return loss_figure(result, theme)  # type: ignore[arg-type]
     raise ConfigError(f"got a {type(result).__name__}; expected a run, a result or rows of metrics")

@@ -17,6 +17,7 @@ from dashboards.probe_view import (
     sparse_figure,
     token_figure,
 )
+from dashboards.show import show
 from dashboards.theme import DARK, LIGHT
 from interp.errors import ConfigError
 from probes import probe_results as results
@@ -121,6 +122,16 @@ def test_tokens_keep_their_positions_and_the_true_class_is_marked(report):
     assert np.array(heat.z).shape == (2, 3)
     assert list(marks.x) == [0, 2]
     assert list(marks.y) == ["NOUN", "VERB"]
+
+
+def test_a_notebook_shows_each_result_as_its_view(report):
+    for result, drawn in (
+        (report, accuracy_figure(report, "pos")),
+        (report.confusions[0], confusion_figure(report.confusions[0])),
+        (report.directions[0], direction_figure(report.directions[0])),
+        (report.texts[0], token_figure(report.texts[0])),
+    ):
+        assert show(result).to_json() == drawn.to_json()
 
 
 def test_what_was_not_measured_is_said_and_not_drawn(report):
