@@ -10,12 +10,13 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from dashboards import bundle, packing
-from dashboards.lens_view import divergence_figure, grid_figure, layer_name, precision_figure, surprisal_figure
+from dashboards.lens_view import divergence_figure, grid_figure, precision_figure, surprisal_figure
 from dashboards.run_figures import figures_json
 from dashboards.theme import DARK, LIGHT, Theme
 from interp.lenses.divergence import LensDivergence
 from interp.lenses.folder import LensFolder
 from interp.lenses.grid import LensGrid
+from interp.lenses.logit import layer_name
 from interp.lenses.table import MODES, LensRow, LensTable
 from interp.storage import write_text
 

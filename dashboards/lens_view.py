@@ -1,6 +1,7 @@
 """Lenses as figures: the layer by token grid, precision and surprisal by layer, tuned beside logit lens."""
 
 import html
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from plotly.subplots import make_subplots
 from dashboards.theme import CATEGORIES, LIGHT, Theme, end_labels, template
 from interp.lenses.divergence import LensDivergence
 from interp.lenses.grid import LensGrid
+from interp.lenses.logit import layer_name
 from interp.lenses.scoring import AT, Figure
 from interp.lenses.table import (
     BIGRAM,
@@ -28,16 +30,12 @@ from interp.lenses.table import (
 )
 
 CELL = 52
+_LEAST = 1e-6
 TOKEN_CHARACTERS = 9
 _COLOURS = dict(zip((LEARNED, FIXED, LINEAR_VOCAB, LINEAR_HIDDEN), CATEGORIES, strict=False))
 _LENSES = {LOGIT_LENS: "dot", TUNED_LENS: "dash"}
 _COUNTED = {BIGRAM: "dot", TRIGRAM: "dash"}
 _ALONE = {FIXED_ALONE: FIXED, LEARNED_ALONE: LEARNED}
-
-
-def layer_name(hook: str) -> str:
-    """A short name of a place in the residual stream."""
-    return "embedding" if hook.endswith("resid_pre") else f"block {hook.split('.')[1]}"
 
 
 def grid_figure(grid: LensGrid, theme: Theme = LIGHT) -> go.Figure:
@@ -115,9 +113,9 @@ def _arms_figure(table: LensTable, theme: Theme, mode: Mode, quantity: _Quantity
             trace.update(showlegend=trace.name not in named, legendgroup=trace.name)
             named.add(trace.name)
             figure.add_trace(trace, row=1, col=distance + 1)
-    figure.update_layout(template=template(theme), showlegend=True, height=360)
+    figure.update_layout(template=template(theme), showlegend=True, height=400)
     figure.update_layout(
-        margin={"l": 56, "r": 16, "t": 96, "b": 72}, legend={"y": 1.0, "yref": "container", "yanchor": "top"}
+        margin={"l": 56, "r": 16, "t": 62, "b": 72}, legend={"y": 1.0, "yref": "container", "yanchor": "top"}
     )
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, tickangle=-45, range=[-0.3, len(names) - 0.7])
     return figure.update_yaxes(title_text=quantity.title, col=1)
@@ -207,8 +205,11 @@ def divergence_figure(found: LensDivergence, theme: Theme = LIGHT) -> go.Figure:
             customdata=[_between(one) for one in figures],
             hovertemplate=f"{lens.name}: %{{y:.4f}}%{{customdata}} nats<extra></extra>",
         )  # fmt: skip
-    top = 1.08 * max(*lenses[0].values, *lenses[1].values)
+    every = [math.log10(max(value, _LEAST)) for lens in lenses for value in lens.values]
+    low, high = min(every) - 0.15, max(every) + 0.15
     figure.update_layout(template=template(theme), margin_r=96, height=300)
-    end_labels(figure, [lens.name for lens in lenses], [lens.values[-1] / top for lens in lenses], theme)
+    ends = [(math.log10(max(lens.values[-1], _LEAST)) - low) / (high - low) for lens in lenses]
+    end_labels(figure, [lens.name for lens in lenses], ends, theme)
     figure.update_xaxes(tickvals=list(range(len(layers))), ticktext=[layer_name(x.hook) for x in layers])
-    return figure.update_yaxes(title_text="KL(model‖lens), nats per token", range=[0, top])
+    title = "KL(model‖lens), nats per token (log)"
+    return figure.update_yaxes(title_text=title, type="log", range=[low, high], dtick="D2", tickformat="~g")

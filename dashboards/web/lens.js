@@ -48,7 +48,9 @@ class LensPage {
       return Number.isInteger(value) && value >= 0 && value < below ? value : otherwise;
     };
     const { grids, table } = this.summary;
-    const grid = whole("grid", grids.length, grids.length - 1);
+    // The first that reads several tokens ahead.
+    const ahead = grids.findIndex((one) => one.top[0][0].length > 1);
+    const grid = whole("grid", grids.length, Math.max(0, ahead));
     const held = grids[grid];
     this.state = {
       grid,

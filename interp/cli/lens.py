@@ -14,7 +14,7 @@ from interp.lenses.config import LensConfig
 from interp.lenses.divergence import LensDivergence
 from interp.lenses.future import METHODS, Method
 from interp.lenses.grid import LensGrid
-from interp.lenses.logit import Reconstruct, reconstruction_of
+from interp.lenses.logit import Reconstruct, layer_name, reconstruction_of
 from interp.lenses.reading import grids_of, measure_again, read_text
 from interp.lenses.scoring import AT, Figure
 from interp.lenses.table import MODES, LensTable
@@ -90,7 +90,7 @@ def train(config_file: Path | None, resume: bool, as_json: bool, **flags: Any) -
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    help="How a Future Lens reads; the first that it was trained for of learned_prompt, linear_hidden, … if not given.",
+    help="How a Future Lens reads; if not given, by linear_hidden, or what else it was trained for.",
 )
 @click.option("--measure", is_flag=True, help="Measure the lens on held-out text again instead of reading one text.")
 @click.option("--tokens", default=50_000, show_default=True, type=COUNT, help="Tokens to measure a tuned lens on.")
@@ -163,7 +163,7 @@ def _reconstruction(sae: Path | None) -> Mapping[str, Reconstruct]:
 
 def _print_text(grid: LensGrid) -> None:
     """A line for each token and a column for each layer: texts are longer than models are deep."""
-    columns = ("", *(hook.removeprefix("blocks.").replace(".hook_", " ") for hook in grid.hooks))
+    columns = ("", *map(layer_name, grid.hooks))
     rows = [
         (repr(grid.text(token)), *(repr(grid.text(int(top))) for top in grid.top[:, position, 0, 0]))
         for position, token in enumerate(grid.tokens)
@@ -174,7 +174,7 @@ def _print_text(grid: LensGrid) -> None:
 def _print_divergence(found: LensDivergence) -> None:
     rows = [
         (
-            layer.hook,
+            layer_name(layer.hook),
             _figure(Figure(layer.logit, layer.logit_interval)),
             _figure(Figure(layer.tuned, layer.tuned_interval)),
             _figure(Figure(layer.difference, layer.difference_interval)),
@@ -190,7 +190,15 @@ def _print_table(table: LensTable) -> None:
     for mode in MODES:
         for n in range(table.n_distances):
             rows = [row for row in table.rows if row.mode == mode and row.distance == n]
-            cells = [(row.arm, row.hook or "–", *map(_figure, row.precision), _figure(row.surprisal)) for row in rows]
+            cells = [
+                (
+                    row.arm,
+                    "–" if row.hook is None else layer_name(row.hook),
+                    *map(_figure, row.precision),
+                    _figure(row.surprisal),
+                )
+                for row in rows
+            ]
             title = f"\nN = {n}, {mode} ({table.decoding} continuations, {rows[0].n_examples} examples)" if rows else ""
             print_grid(title, ("", "layer", *(f"precision@{k}" for k in AT), "surprisal"), cells)
 
@@ -200,4 +208,5 @@ def _figure(figure: Figure) -> str:
         return "not defined"
     if figure.interval is None:
         return f"{figure.value:.3f}"
-    return f"{figure.value:.3f} ({figure.interval[0]:.3f} to {figure.interval[1]:.3f})"
+    low, high = (f"{end:.2f}" for end in figure.interval)
+    return f"{figure.value:.3f} ({low} to {high})"

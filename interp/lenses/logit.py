@@ -33,6 +33,11 @@ def last_hook(model: Model) -> str:
     return f"blocks.{model.n_layers - 1}.hook_resid_post"
 
 
+def layer_name(hook: str) -> str:
+    """A short name of a place in the residual stream: embedding, block 2."""
+    return "embedding" if hook.endswith("resid_pre") else f"block {hook.split('.')[1]}"
+
+
 def lens_hooks(model: Model, chosen: Sequence[str] = ()) -> tuple[str, ...]:
     """Where a lens reads: the embedding and the residual stream after each block, or the chosen ones of these.
 

@@ -17,7 +17,7 @@ from interp.lenses.tuned import TunedLens
 from interp.models import load_model
 from interp.runs import RunFolder
 
-PREFERRED: tuple[Method, ...] = ("learned_prompt", "linear_hidden", "linear_vocab", "fixed_prompt")
+PREFERRED: tuple[Method, ...] = ("linear_hidden", "linear_vocab", "learned_prompt", "fixed_prompt")
 DEFAULT_TEXT = "Once upon a time, there was a little girl who loved to play with her dog. One day, she saw a big"
 Tell = Callable[[str, int, int], None]
 
@@ -31,7 +31,7 @@ def open_lens(source: str, *, model_name: str | None, device: str) -> TunedLens 
 
 
 def blind_methods(lens: FutureLens) -> tuple[Method, ...]:
-    """What the lens can read from a state alone, the most telling first."""
+    """What the lens can read from a state alone, the least costly first."""
     return tuple(
         method
         for method in PREFERRED
