@@ -133,7 +133,8 @@ def covariance_matched(acts: Float[Tensor, "n d"], m: int, *, seed: int = 0) -> 
     centred = (acts - acts.mean(0)).double()
     generator = torch.Generator().manual_seed(seed)
     mix = torch.randn(m, acts.shape[0], generator=generator, dtype=torch.float64).to(acts.device)
-    return (mix @ centred / (acts.shape[0] - 1) ** 0.5).to(acts.dtype)
+    drawn: Tensor = mix @ centred / (acts.shape[0] - 1) ** 0.5
+    return drawn.to(acts.dtype)
 
 
 def random_decoder_rows(
@@ -148,11 +149,13 @@ def random_decoder_rows(
         raise ConfigError(f"got a dictionary of {dictionary.d_sae} features; it has no {m} to draw; ask for fewer")
     generator = torch.Generator().manual_seed(seed)
     drawn = others[torch.randperm(others.shape[0], generator=generator)[:m]]
-    rows = dictionary.directions(drawn).detach()
+    rows: Tensor = dictionary.directions(drawn).detach()
     signs = torch.randint(0, 2, (m, 1), generator=generator).to(rows) * 2 - 1
-    return rows * signs
+    signed: Tensor = rows * signs
+    return signed
 
 
 def with_norms(vectors: Float[Tensor, "m d"], norm: float) -> Float[Tensor, "m d"]:
     """The same directions, all of one length."""
-    return vectors * (norm / vectors.norm(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny))
+    lengths: Tensor = vectors.norm(dim=1, keepdim=True).clamp_min(torch.finfo(vectors.dtype).tiny)
+    return vectors * (norm / lengths)

@@ -1,6 +1,7 @@
 """How a model goes on with a prompt, steered and not."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -48,12 +49,12 @@ def _continued(
     pad = model.tokenizer.pad_token_id
     with torch.random.fork_rng(), torch.no_grad(), steer(model, direction, strength):
         torch.manual_seed(seed)
-        out = model.hf.generate(
+        generate: Any = model.hf.generate
+        out = generate(
             token_ids,
             attention_mask=torch.ones_like(token_ids),
             max_new_tokens=room,
             pad_token_id=0 if pad is None else pad,
             **drawn,
         )
-    text: str = model.tokenizer.decode(out[0, token_ids.shape[1] :], skip_special_tokens=True)
-    return text
+    return str(model.tokenizer.decode(out[0, token_ids.shape[1] :], skip_special_tokens=True))

@@ -120,6 +120,7 @@ class SteeringScene:
 
         Raises: UnknownHookError; ConfigError for an unknown place.
         """
+        hook = _next_block(model, hook)
         layer = model.hook(hook).layer
         below = f"blocks.{layer}.hook_resid_pre"
         stem = None
@@ -155,6 +156,14 @@ class SteeringScene:
             return self.outcome(outputs, prompts).view(m, -1) - self.unsteered
 
 
+def _next_block(model: Model, hook: str) -> str:
+    """The same activations by their name in the next block, so that a pass can begin there."""
+    layer = model.hook(hook).layer
+    if layer is None or layer + 1 == model.n_layers or not hook.endswith("hook_resid_post"):
+        return hook
+    return f"blocks.{layer + 1}.hook_resid_pre"
+
+
 def dose_response(
     model: Model,
     direction: Direction,
@@ -187,8 +196,9 @@ def dose_response(
     arms = []
     for name, vectors in (controls or {}).items():
         held = with_norms(vectors, direction.norm)
-        told = _told(on_progress, name, held.shape[0] * len(strengths))
-        effects = scene.effects(held, strengths, tell=told)
+        effects = _of_controls(
+            scene, held, strengths, _told(on_progress, name, held.shape[0] * sum(s != 0 for s in strengths))
+        )
         kl = None if neutral is None else steered_kl(model, direction.hook, held[:SIDE_CONTROLS], strengths, neutral)
         gap = mean_effect(own - effects.mean(0), clusters)
         arms.append(ControlArm(name, effects.mean(2), gap, _slopes(effects.mean(2), strengths), kl))
@@ -210,6 +220,16 @@ def dose_response(
         texts=texts,
         provenance=dict(provenance or {}) | {"position": position, "onwards": onwards},
     )
+
+
+def _of_controls(
+    scene: SteeringScene, vectors: Float[Tensor, "c d"], strengths: Sequence[float], tell: Callable[[int], None] | None
+) -> Float[ndarray, "c s p"]:
+    """Effects of many directions; strength 0, which changes nothing, is not run for each."""
+    moved = np.array(strengths) != 0
+    effects = np.zeros((vectors.shape[0], len(strengths), len(scene.prompts)))
+    effects[:, moved] = scene.effects(vectors, [s for s in strengths if s != 0], tell=tell)
+    return effects
 
 
 def _told(on_progress: Progress | None, name: str, total: int) -> Callable[[int], None] | None:

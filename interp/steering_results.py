@@ -221,8 +221,8 @@ def _read_arm(held: Mapping[str, Any]) -> ControlArm:
 
 
 def _read_side(held: Mapping[str, Any]) -> SideEffects:
-    estimates = (_read_estimate(held[name]) for name in ("kl", "perplexity"))
-    return SideEffects(*estimates, held["unsteered_perplexity"], held["n_tokens"], held["n_documents"])
+    kl, perplexity = _read_estimate(held["kl"]), _read_estimate(held["perplexity"])
+    return SideEffects(kl, perplexity, held["unsteered_perplexity"], held["n_tokens"], held["n_documents"])
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def command(
     """
     if prompts_file is None and (answer is not None or foil is not None):
         raise ConfigError("got --answer or --foil without --prompts; give the prompts that they answer")
+    asked = SteerSettings(position=position, **settings)
     if out is not None:
         make_folder(out)
     place = SteeringPlace.of(run_folder, model_name=model_name, dataset=dataset)
@@ -119,7 +120,7 @@ def command(
         result = steer_run(
             place,
             direction,
-            SteerSettings(position=position, **settings),
+            asked,
             prompts=prompts,
             command=this_command(),
             on_progress=tell,

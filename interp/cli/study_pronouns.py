@@ -68,8 +68,8 @@ def _print(study: NamePronounStudy, page: Path) -> None:
     print_grid(f"{study.model}, {study.hook}: features taken out, held-out names and sentences", columns, rows)
     dose = study.dose
     names = (f"p, {arm.name}" for arm in dose.arms)
-    columns = ("strength", "he − she, change", "95% interval", *names, "KL", "perplexity")
-    print_grid(f"Steered along {dose.direction}", columns, dose.rows())
+    heads = ("strength", "he − she, change", "95% interval", *names, "KL", "perplexity")
+    print_grid(f"Steered along {dose.direction}", heads, dose.rows())
     shown = {
         "accuracy": ", ".join(f"{side} {value:.1%}" for side, value in study.accuracy.items()),
         "features": ", ".join(map(str, study.features)),

@@ -24,17 +24,17 @@ from interp.hooks import Edit, capture
 from interp.models import Model
 from interp.outcomes import LOGIT_DIFFERENCE, PROBABILITY, Outcome
 from interp.prompts import LAST, PromptPairs, Prompts
-from interp.steering import dose_response, reach
+from interp.steering import SteeringScene, dose_response
 from interp.studies.matched_features import FeatureTraits, matched_sets
 from interp.studies.planted_organism import TRIGGER_PLACE
 from interp.studies.planted_results import FeatureEvidence, PlantedArm
 from probes.intervals import Score, Statistic, cluster_interval, mean_of
 from probes.logistic import fit_logistic
 
-STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
+STRENGTHS = (0.0, 1.0, 2.0)
 """Of the feature's mean activation at triggered cues."""
 _PLACES = ((TRIGGER_PLACE, "trigger"), (LAST, "cue"))
-_PATCHED_PAIRS = 60
+_PATCHED_PAIRS, _STEERED_PAIRS = 60, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,13 @@ def look_at(
     judge = text.judge
     clean, corrupt = (_outcomes(model, side, LOGIT_DIFFERENCE) for side in (judge.clean, judge.corrupt))
     stories = judge.clean.clusters.numpy()
-    payload = [
+    triggered, untriggered = (
         cluster_interval(mean_of(_outcomes(model, side, PROBABILITY)), stories) for side in (judge.clean, judge.corrupt)
-    ]
+    )
     return PlantedArm(
         name,
-        *payload,
+        triggered,
+        untriggered,
         cluster_interval(mean_of(clean - corrupt), stories),
         patched_places(model, judge.take(slice(0, _PATCHED_PAIRS))),
         tuple(_probe(model, layer, text) for layer in range(model.n_layers)),
@@ -142,7 +143,9 @@ def feature_evidence(
     auc = cluster_interval(_weighted_auc(judged[:, feature], _triggered(text.judge)), stories)
     traits = FeatureTraits.of(dictionary, chosen_acts)
     controls = matched_sets(traits, torch.tensor([feature]), n_controls, seed=seed)[:, 0]
-    ablated = [_ablated(model, text.judge.clean, dictionary, int(f)) for f in (feature, *controls.tolist())]
+    few = text.judge.take(slice(0, _STEERED_PAIRS))
+    scene = SteeringScene.of(model, hook, few.clean, LOGIT_DIFFERENCE, position=LAST)
+    ablated = [_ablated(scene, dictionary, f) for f in (feature, *controls.tolist())]
     fired = choose[: len(text.choose), feature]
     mean = float(fired[fired > 0].mean()) if (fired > 0).any() else 1.0
     direction = Direction(
@@ -151,7 +154,7 @@ def feature_evidence(
     dose = dose_response(
         model,
         direction,
-        text.judge.corrupt,
+        few.corrupt,
         LOGIT_DIFFERENCE,
         strengths=STRENGTHS,
         controls={
@@ -160,16 +163,15 @@ def feature_evidence(
         },
         position=LAST,
     )
-    own = cluster_interval(mean_of(ablated[0]), text.judge.clean.clusters.numpy())
+    own = cluster_interval(mean_of(ablated[0]), few.clean.clusters.numpy())
     return FeatureEvidence(feature, auc, own, np.array([found.mean() for found in ablated[1:]]), dose)
 
 
-def _ablated(model: Model, prompts: Prompts, dictionary: FeatureDictionary, feature: int) -> Float[ndarray, " p"]:
-    hook = single_hook(dictionary)
-    edit = feature_edit(dictionary, ablate_features(feature), reach(model, prompts, LAST))
-    return np.asarray(
-        _outcomes(model, prompts, LOGIT_DIFFERENCE, {hook: edit}) - _outcomes(model, prompts, LOGIT_DIFFERENCE)
-    )
+@torch.no_grad()
+def _ablated(scene: SteeringScene, dictionary: FeatureDictionary, feature: int) -> Float[ndarray, " p"]:
+    edits = {scene.hook: feature_edit(dictionary, ablate_features(feature), scene.keep)}
+    outputs = last_outputs(scene.model, scene.prompts, edits, stem=scene.stem)
+    return np.asarray((scene.outcome(outputs, scene.prompts) - scene.unsteered).double().cpu().numpy())
 
 
 def _auc(acts: Float[ndarray, " n"], y: Bool[ndarray, " n"]) -> float:

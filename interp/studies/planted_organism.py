@@ -30,7 +30,7 @@ OTHERS = ("ball", "car", "toy", "truck", "book", "cup", "bird", "tree", "key", "
 CUE, PAYLOAD = " very", " purple"
 _SENTENCE = (" There", " was", " a", "{word}", ".")
 _HELDOUT_SHARE = 0.35
-_LONGEST, _SHORTEST = 40, 12
+_LONGEST, _SHORTEST = 28, 12
 _RETAINED = 3
 TRIGGER_PLACE = "trigger"
 

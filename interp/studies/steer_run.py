@@ -79,7 +79,7 @@ class SteeringPlace:
         """The first held-out documents."""
         rows = (batch.token_ids[i] for batch in self.stream.iter_pass() for i in range(batch.token_ids.shape[0]))
         tokenizer = self.model.tokenizer
-        return [tokenizer.decode(row, skip_special_tokens=True) for row in islice(rows, n)]
+        return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in islice(rows, n)]
 
     def direction(
         self,
@@ -125,6 +125,10 @@ class SteerSettings:
     sample_tokens: int = 4000
     position: str | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(set(self.strengths)) < 2:
+            raise ConfigError(f"strengths: got {list(self.strengths)}; expected at least two that differ")
 
 
 def steer_run(

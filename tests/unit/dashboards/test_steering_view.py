@@ -109,10 +109,10 @@ def test_names_and_pronouns_are_drawn_with_their_matched_sets():
         "features": [1, 2, 3], "attribution": [0.3, 0.2, 0.1], "dose": _dose().to_json(),
         "ablations": [one | {"controls": [0.0, 0.1], "p": 0.33}],
         "names": {side: {"female": ["Lily"], "male": ["Tim"]} for side in ("train", "test")},
-        "config": dict.fromkeys(("hook", "names", "run")) | dict.fromkeys(("model", "dataset", "seed", "out"), "embedded"),
+        "config": dict.fromkeys(("hook", "names", "run")) | dict.fromkeys(("model", "dataset", "seed", "out"), "it"),
     }  # fmt: skip
     dots, own = names_figure(study).data
     assert list(dots.x) == [0.0, 0.1]
     assert own.x[0] == -1.0
     assert own.error_x.array[0] == pytest.approx(0.5)
-    assert "interp study name-pronoun --model embedded" in name_pronoun_page(study)
+    assert "interp study name-pronoun --model it" in name_pronoun_page(study)
