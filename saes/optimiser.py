@@ -14,8 +14,12 @@ WIDEST_ROW = 1 << 14
 """Widest decoder row that one program of the GPU's optimiser holds."""
 
 
-def make_optimiser(sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam") -> torch.optim.Optimizer:
+def make_optimiser(
+    sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam", *, clips: bool = True
+) -> torch.optim.Optimizer:
     """Adam over the trainable parameters, in one fused pass; or Muon for the two weight matrices and Adam for the rest.
+
+    Unless it `clips`, gradients come to it as they shall be: where several ranks have a part each, it knows no norm.
 
     Source: learning rate and betas of Bussmann et al. 2025 (arXiv 2503.17547).
     """
@@ -28,7 +32,7 @@ def make_optimiser(sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam") 
     if kind == "muon":
         return MuonWithAdam(matrices, groups, lr=lr)
     # Kernels take one row at a time: wider ones do not fit.
-    if accelerated(sae.W_dec) and sae.W_dec.shape[1] <= WIDEST_ROW:
+    if clips and accelerated(sae.W_dec) and sae.W_dec.shape[1] <= WIDEST_ROW:
         return _row_adam(sae, groups, lr)
     return _adam(groups, lr)
 

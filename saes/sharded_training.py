@@ -118,10 +118,11 @@ def _begin(
         device=resolve_device(config.device),
     )
     task.own.W_dec.requires_grad_(not config.freeze_decoder)
-    fit = SpreadFit(config, task, make_optimiser(task.own, config.schedule.lr, config.optimiser))
+    optimiser = make_optimiser(task.own, config.schedule.lr, config.optimiser, clips=False)
+    fit = SpreadFit(config, task, optimiser)
     checkpoint = start.checkpoint
     if checkpoint is not None:
-        return fit, scatter_state(lambda: load_checkpoint(checkpoint), task, fit.optimiser)
+        return fit, scatter_state(lambda: load_checkpoint(checkpoint), task, optimiser)
     sample = batches.peek(SAMPLE_TOKENS)
     scatter_weights(lambda: _whole(config, origin, sample), task)
     return fit, None

@@ -4,13 +4,19 @@ import os
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 
 from interp.activations.collect import CollectConfig, collect
 from interp.activations.spread import open_harvest
+from interp.code import ActivationBatch
 from interp.distributed import Ranks
 from interp.errors import ConfigError, InterpError, RankLostError
+from interp.loop import update
+from saes.optimiser import make_optimiser
+from saes.sharded import ShardedSAE
 from saes.sharded_training import train_on_ranks
 from saes.sweep import sweep
 from saes.sweep_config import SweepConfig
@@ -95,6 +101,36 @@ def exchanged(ranks: Ranks) -> dict[str, Any]:
         "differs": told(lambda: ranks.check_same("seed", ranks.rank // 2)),
         "same": told(lambda: ranks.check_same("seed", [1, "a"])),
     }
+
+
+def counted(ranks: Ranks, settings: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Bytes that this rank receives in a step, as rings do it, and bytes of what it trains, for each SAE."""
+    return [_counted(ranks, TrainConfig.load(None, one)) for one in settings]
+
+
+def _counted(ranks: Ranks, config: TrainConfig) -> dict[str, float]:
+    received = {"sums": 0.0, "parts": 0.0}
+    add, gather = dist.all_reduce, dist.all_gather
+
+    def adds(x: torch.Tensor, *more: Any) -> None:
+        received["sums"] += 2 * x.nbytes * (ranks.n - 1) / ranks.n
+        add(x, *more)
+
+    def gathers(parts: list[torch.Tensor], x: torch.Tensor) -> None:
+        received["parts"] += x.nbytes * (ranks.n - 1)
+        gather(parts, x)
+
+    task = ShardedSAE.create(config.sae, 16, ranks, hooks_in=(config.hook,), token_budget=config.tokens)
+    torch.nn.init.normal_(task.own.W_enc)
+    torch.nn.init.normal_(task.own.W_dec)
+    optimiser = make_optimiser(task.own, 1e-3)
+    index = torch.zeros(config.batch_size, dtype=torch.int64)
+    batch = ActivationBatch({config.hook: torch.randn(config.batch_size, 16)}, index, index, index)
+    with patch.object(dist, "all_reduce", adds), patch.object(dist, "all_gather", gathers):
+        update(task, optimiser, task.losses(batch), lr=1e-3, clip_norm=1.0, step=1)
+    trained = sum(2 * p.nbytes for p in task.own.parameters())
+    trained += sum(x.nbytes for slots in optimiser.state.values() for x in slots.values() if x.ndim)
+    return {**received, "trained": float(trained)}
 
 
 def one_goes(ranks: Ranks, how: str) -> tuple[str, float]:

@@ -7,8 +7,12 @@ import click
 
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts
+from interp.cli.plan_ranks import numbers_of_ranks, print_spread
 from interp.cli.train import ALIASES
+from interp.cli.units import duration as duration
+from interp.cli.units import size as size
 from saes.planning import Plan, plan
+from saes.planning.accelerators import ACCELERATORS, accelerator
 from saes.planning.machine import process_seconds
 from saes.training import TrainConfig
 
@@ -17,21 +21,38 @@ Examples:
   interp plan configs/quickstart.yaml                     time, memory, disk, operations of `interp train` with the same
   interp plan configs/quickstart.yaml --d-sae 65536 --tokens 1B
   interp plan configs/gpt2_small.yaml --no-calibrate --json
+  interp plan configs/gemma_2_2b.yaml --ranks 8 --on h100 --tokens 1B
+  interp plan configs/llama_70b.yaml --ranks 1,2,4,8,16,32 --on h100       what grows with what
 """
+_KINDS = ", ".join(ACCELERATORS)
 
 
 @click.command("plan", cls=ConfigCommand, epilog=_EXAMPLES)
 @click.argument("config_file", metavar="[CONFIG]", required=False, type=click.Path(path_type=Path))
 @config_options(TrainConfig, aliases=ALIASES)
 @click.option("--no-calibrate", is_flag=True, help="Count only: no trial steps; time from typical rates, not measured.")
+@click.option("--ranks", metavar="N,N,…", help="Plan for so many ranks under torchrun, by count alone.")
+@click.option("--on", "device_name", metavar="NAME", default="h100", show_default=True, help=f"Ranks' kind: {_KINDS}.")
 @json_option
-def command(config_file: Path | None, no_calibrate: bool, as_json: bool, **flags: Any) -> None:
+def command(
+    config_file: Path | None,
+    no_calibrate: bool,
+    ranks: str | None,
+    device_name: str,
+    as_json: bool,
+    **flags: Any,
+) -> None:
     """Say what a training run will take before it starts: time, memory, disk, operations.
 
     Takes the same CONFIG and flags as `interp train`, and writes nothing that stays. A few seconds of the real work
     (forward passes, steps, one checkpoint) are run to measure this machine as busy as it is now.
+
+    With --ranks nothing is run: it counts what each rank of a kind of machine takes, and what they tell each other.
     """
     config = TrainConfig.load(config_file, overrides_from(TrainConfig, flags))
+    if ranks is not None:
+        print_spread(config, numbers_of_ranks(ranks), accelerator(device_name), as_json=as_json)
+        return
     # Until here the process did what a training process does before it loads the model: mostly importing.
     result = plan(config, calibrated=not no_calibrate, startup_seconds=process_seconds())
     print_facts(f"Plan of {config.out}", result.to_json(), as_json=as_json, shown=shown(config, result))
@@ -60,21 +81,3 @@ def _basis(result: Plan) -> str:
         return "trial steps on this machine, as busy as it is now"
     why = "" if result.fits_memory else "not tried, since it does not fit; "
     return f"{why}counted operations at typical rates: the time is NOT measured and may be wrong by several times"
-
-
-def duration(seconds: int | float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
-
-
-def size(n_bytes: int | float) -> str:
-    """Bytes as a person says them."""
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:,.1f} GB" if n_bytes < 1000 else f"{n_bytes / 1000:,.1f} TB"

@@ -97,14 +97,13 @@ def test_merged_selections_are_exact_where_entries_tie(n):
 
 
 def test_a_hundred_float32_steps_keep_the_loss():
-    """Order of summation alone moves weights in float32: each step's loss within 0.1 %, their mean within 0.01 %."""
+    """Order of summation alone moves weights in float32: the loss of each step agrees to 1e-5."""
     settings = {"architecture": "matryoshka", "d_sae": 48, "prefixes": (6, 12, 24, 48)}
     case = Case(settings, n_steps=100, dtype=torch.float32, starts="fresh", lr=1e-3)
     expected = torch.tensor([terms["loss"] for terms in one_process(case).terms])
     got = torch.tensor([terms["loss"] for terms in on_ranks(2, one_of_many, [case])[0][0].terms])
     assert expected[-10:].mean() < 0.8 * expected[:10].mean()
-    assert ((got - expected).abs() / expected).max() < 1e-3
-    assert abs(got.mean() / expected.mean() - 1) < 1e-4
+    assert ((got - expected).abs() / expected).max() < 1e-5
 
 
 @pytest.mark.parametrize(
