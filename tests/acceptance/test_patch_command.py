@@ -1,0 +1,90 @@
+"""`interp patch` and `interp ablate` from files to figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from interp.cli import cli, main
+from interp.effects import EffectGrid
+
+PAIRS = [
+    {"clean": "Lily was sad because", "corrupt": "Tom was sad because", "answer": " she", "foil": " he"},
+    {"clean": "Mom was happy because", "corrupt": "Dad was happy because", "answer": " she", "foil": " he"},
+]
+TEXTS = [{"text": "Lily had a red ball"}, {"text": "Tom saw the cat. The cat ran"}]
+
+
+def written(path: Path, records: list[dict]) -> str:
+    path.write_text("\n".join(json.dumps(record) for record in records))
+    return str(path)
+
+
+def ran(*words: str) -> str:
+    result = CliRunner().invoke(cli, list(words), catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_pairs_become_grids_and_a_page(tmp_path: Path) -> None:
+    pairs = written(tmp_path / "pairs.jsonl", PAIRS)
+    out = tmp_path / "out"
+    told = ran("patch", pairs, "--direction", "both", "--components", "residual,head", "--out", str(out), "--json",
+               "--device", "cpu")  # fmt: skip
+    held = json.loads(told)["grids"]
+    assert list(held) == [f"{way}: {what}" for way in ("denoising", "noising") for what in ("residual", "heads")]
+    assert json.loads((out / "effects.json").read_text())["grids"] == held
+    grid = EffectGrid.from_json(held["denoising: residual"])
+    assert [axis.name for axis in grid.axes] == ["layer", "position"]
+    assert grid.reference["clean"] > 0 > grid.reference["corrupt"]
+    # Before the first block all that differs is the name, which is behind the beginning.
+    assert grid.effect[0].max() == pytest.approx(grid.effect[0].sum(), abs=1e-4)
+    page = (out / "page.html").read_text()
+    assert "denoising: heads" in page
+    assert "Lily was sad because" in page
+
+
+def test_one_pair_on_the_command_line_is_a_table() -> None:
+    told = ran("patch", "--clean", "Lily was sad because", "--corrupt", "Tom was sad because", "--answer", " she",
+               "--foil", " he", "--components", "mlp", "--layers", "0,1", "--device", "cpu")  # fmt: skip
+    assert "activation patching, denoising" in told
+    assert "one cluster" in told
+
+
+@pytest.mark.parametrize("how", ["zero", "position-mean"])
+def test_texts_are_ablated(tmp_path: Path, how: str) -> None:
+    texts = written(tmp_path / "texts.jsonl", TEXTS)
+    told = ran("ablate", texts, "--how", how, "--components", "mlp", "--outcome", "cross-entropy", "--json",
+               "--device", "cpu")  # fmt: skip
+    grid = EffectGrid.from_json(json.loads(told)["grids"]["mlp"])
+    assert grid.effect.shape == (4,)
+    assert grid.outcome == "change of the cross-entropy"
+    assert grid.effect.max() > 0
+    assert grid.interval is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["patch"], "expected a file of pairs"),
+        (["patch", "--clean", "a", "--corrupt", "b"], "--answer: missing"),
+        (["patch", "--features", "3"], "no SAE that they are of"),
+        (["patch", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["patch", "--clean", "Lily", "--corrupt", "Tom and Sue", "--answer", " she", "--foil", " he"], "pair 0"),
+        (["patch", "--components", "brain"], "got 'brain'"),
+        (["ablate", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["ablate", "nowhere.jsonl", "--layers", "one"], "--layers: got 'one'"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_records_that_lack_a_field_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lacking = [PAIRS[0], {name: text for name, text in PAIRS[1].items() if name != "foil"}]
+    assert main(["patch", written(tmp_path / "pairs.jsonl", lacking), "--device", "cpu"]) == 2
+    assert "line 2: expected text under 'foil'" in capsys.readouterr().err
