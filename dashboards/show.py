@@ -18,10 +18,13 @@ from dashboards.page import render, write_report
 from dashboards.probe_view import accuracy_figure, confusion_figure, direction_figure, token_figure
 from dashboards.run_figures import run_figures
 from dashboards.run_record import RunRecord, load_run
+from dashboards.steering_view import causal_sweep_figure, dose_response_figure
 from dashboards.theme import LIGHT, Theme
 from dashboards.training_view import loss_figure
+from interp.causal_sweep import CausalSweep
 from interp.errors import ConfigError
 from interp.runs import RunFolder
+from interp.steering_results import DoseResponse
 from probes.contrast import Contrast
 from probes.disentanglement_report import DisentanglementReport
 from probes.probe_results import Confusion, DirectionMap, ProbeReport, ScoredText
@@ -77,6 +80,10 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         return RunView(run, run_figures(run, theme) | _map(run, theme), folder, theme)
     if isinstance(result, FeatureStatistics):
         return density_figure(result.density, result.level, theme)
+    if isinstance(result, DoseResponse):
+        return dose_response_figure(result, theme)
+    if isinstance(result, CausalSweep):
+        return causal_sweep_figure(result, theme)
     if isinstance(result, Contrast):
         return volcano_figure(result, theme)
     if isinstance(result, DisentanglementReport):

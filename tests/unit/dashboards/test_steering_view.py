@@ -6,6 +6,7 @@ import pytest
 from dashboards.name_pronoun_view import ablation_figure as names_figure
 from dashboards.name_pronoun_view import name_pronoun_page
 from dashboards.planted_view import ablation_figure, patching_figure, planted_page, probe_figure
+from dashboards.show import show
 from dashboards.steering_page import steering_page
 from dashboards.steering_view import causal_sweep_figure, dose_response_figure, trade_off_figure
 from dashboards.theme import DARK
@@ -37,6 +38,7 @@ def test_the_line_and_the_band_are_the_results():
     figure = dose_response_figure(result)
     low, high, own = figure.data
     np.testing.assert_allclose(own.y, result.effect.value)
+    assert show(result).to_json() == figure.to_json()
     np.testing.assert_allclose(own.error_y.array, 0.1)
     np.testing.assert_allclose([low.y, high.y], result.arms[0].band())
     assert {a.text for a in figure.layout.annotations} >= {"feature 3", "20 matched"}
