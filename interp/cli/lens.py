@@ -168,7 +168,9 @@ def _print_text(grid: LensGrid) -> None:
         (repr(grid.text(token)), *(repr(grid.text(int(top))) for top in grid.top[:, position, 0, 0]))
         for position, token in enumerate(grid.tokens)
     ]
-    print_grid(f"{grid.method}: likeliest next token behind each token, by layer", columns, rows)
+    # A title of the table's own would be broken to its width.
+    print(f"{grid.method}: likeliest next token behind each token, by layer")
+    print_grid("", columns, rows)
 
 
 def _print_divergence(found: LensDivergence) -> None:
