@@ -83,6 +83,10 @@ class Circuit:
         """The same with faithfulness measured."""
         return replace(self, curves=tuple(curves))
 
+    def with_provenance(self, more: Mapping[str, Any]) -> "Circuit":
+        """The same with more of its origin recorded."""
+        return replace(self, provenance={**self.provenance, **more})
+
     def pruned(self, *, node_threshold: float, edge_threshold: float) -> "Circuit":
         """The same with higher thresholds.
 

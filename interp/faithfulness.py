@@ -153,14 +153,14 @@ def faithfulness_curve(
     *,
     arm: str,
     sizes: Sequence[int] | None = None,
-    random_up_to: int | None = None,
+    random_sizes: Sequence[int] | None = None,
     n_random: int = N_RANDOM,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> FaithfulnessCurve:
     """Faithfulness of the first nodes of a ranking, by how many, of all the others, and of random circuits beside.
 
-    Random circuits are drawn for sizes from 1 to `random_up_to`, by default for all but the largest.
+    Random circuits are drawn for `random_sizes`, by default for all sizes between nothing and everything.
 
     Raises: ConfigError for sizes out of range.
     Source: Wang et al. 2022 (arXiv 2211.00593, faithfulness and completeness); Marks et al. 2024 (arXiv 2403.19647).
@@ -169,11 +169,11 @@ def faithfulness_curve(
     sizes = curve_sizes(n_nodes) if sizes is None else tuple(sizes)
     if not all(0 <= size <= n_nodes for size in sizes):
         raise ConfigError(f"sizes: got {list(sizes)}; expected 0 to {n_nodes}, the number of nodes")
-    generator, limit = np.random.default_rng(seed), n_nodes - 1 if random_up_to is None else random_up_to
+    generator, wanted = np.random.default_rng(seed), sizes if random_sizes is None else random_sizes
     faithful = [evaluate(ranking.first(size)) for size in sizes]
     rest = [scale.share(evaluate(~ranking.first(size))) for size in sizes]
     random = np.full((n_random, len(sizes)), np.nan)
-    drawn = [index for index, size in enumerate(sizes) if 1 <= size <= limit]
+    drawn = [index for index, size in enumerate(sizes) if 0 < size < n_nodes and size in wanted]
     for done, index in enumerate(drawn):
         for draw in range(n_random):
             random[draw, index] = scale.share(evaluate(ranking.random(sizes[index], generator)))

@@ -48,6 +48,10 @@ class FeatureNodes:
         """Nodes of the clean prompts; ablated ones are set to what they are in the corrupt prompts, token by token."""
         values, errors = node_values(model, sites, pairs.corrupt)
         tokens = readable(model, pairs.clean) & readable(model, pairs.corrupt)
+        if model.causal:
+            # Before the first token that differs the two runs are one: there is nothing to ablate.
+            differs = pairs.clean.token_ids != pairs.corrupt.token_ids
+            tokens &= (differs.cumsum(1) > 0).to(tokens.device)
         return FeatureNodes(model, sites, pairs.clean, tokens, Baseline(values, errors, "corrupt prompts"))
 
     @staticmethod
@@ -89,12 +93,12 @@ class FeatureNodes:
 
     def _replacing(self, noted: dict[str, Tensor], hook: str, kept: Tensor, *, error: bool) -> Edit:
         site = self.sites[hook]
-        away = ~kept.to(site.rows.device)
+        away = (~kept).to(site.rows)
 
         def replace(y: Tensor) -> Tensor:
             at = self.readable
             encoded = site.encoded(noted[site.reads][at][None])
-            change = (_at(self.baseline.values[hook], at) - encoded.values[0])[:, away] @ site.rows[away]
+            change = (_at(self.baseline.values[hook], at) - encoded.values[0]) * away @ site.rows
             if not error:
                 change = change + _at(self.baseline.errors[hook], at) - (y[at] - encoded.decoded[0])
             y[at] = y[at] + change.to(y)

@@ -10,22 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.code import FeatureDictionary
+from interp.code import Code, FeatureDictionary
 from interp.datasets import MaskPolicy, masked_ids
 from interp.errors import ConfigError
 from interp.models import Model
 from interp.prompts import Prompts
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What a dictionary makes of activations. Differentiable in them where autograd is on.
-
-    Shapes: values (b, t, f); decoded (b, t, o).
-    """
-
-    values: Float[Tensor, "b t f"]
-    decoded: Float[Tensor, "b t o"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +56,29 @@ class FeatureSite:
     def d_sae(self) -> int:
         return self.rows.shape[0]
 
-    def encoded(self, x: Float[Tensor, "b t d"]) -> Encoded:
-        """Values of all features, and their reconstruction."""
-        code = self.dictionary.encode(x.flatten(0, 1))
-        shape = x.shape[:2]
-        decoded = self.dictionary.decode(code)
-        return Encoded(code.dense().unflatten(0, shape).to(x.dtype), decoded.unflatten(0, shape).to(x.dtype))
+    def encoded(self, x: Float[Tensor, "b t d"]) -> "Encoded":
+        """What the dictionary makes of activations."""
+        return Encoded(self, self.dictionary.encode(x.flatten(0, 1)), tuple(x.shape[:2]), x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Features of every token of a batch. Differentiable in what was encoded where autograd is on."""
+
+    site: FeatureSite
+    code: Code
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def values(self) -> Float[Tensor, "b t f"]:
+        """All features, zeros included."""
+        return self.code.dense().unflatten(0, self.shape).to(self.dtype)
+
+    @property
+    def decoded(self) -> Float[Tensor, "b t o"]:
+        """Their reconstruction of what is written."""
+        return self.site.dictionary.decode(self.code).unflatten(0, self.shape).to(self.dtype)
 
 
 def sites_of(model: Model, dictionaries: Sequence[FeatureDictionary]) -> dict[str, FeatureSite]:

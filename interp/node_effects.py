@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp.attribution import as_float64
 from interp.feature_nodes import FeatureNodes
-from interp.feature_sites import Encoded, of_hooks
+from interp.feature_sites import of_hooks
 from interp.forward import gradients_at, last_outputs
 from interp.hooks import Edit
 from interp.integrated_gradients import steps
@@ -131,12 +131,14 @@ def edge_effects(nodes: FeatureNodes, outcome: Outcome, chosen: Sequence[Node]) 
 class _CutPass:
     """A pass in which every written hook begins a graph of its own: derivatives reach the next hooks and no further.
 
-    Shapes: came[hook] (b, t, o): what came to a hook; leaves[hook]: the same, where graphs begin; outcome: summed.
+    Shapes: came[hook] (b, t, o): what came to a hook; leaves[hook]: the same, where graphs begin; values[hook]
+    (b, t, f) and decoded[hook] (b, t, o): what its dictionary makes of it; outcome: summed.
     """
 
     came: dict[str, Tensor]
     leaves: dict[str, Tensor]
-    encoded: dict[str, Encoded]
+    values: dict[str, Tensor]
+    decoded: dict[str, Tensor]
     outcome: Tensor
 
     @staticmethod
@@ -160,7 +162,9 @@ class _CutPass:
         encoded = {
             hook: site.encoded((came if site.reads == hook else left)[site.reads]) for hook, site in nodes.sites.items()
         }
-        return _CutPass(came, leaves, encoded, outcome(outputs, nodes.prompts).sum())
+        values = {hook: held.values for hook, held in encoded.items()}
+        decoded = {hook: held.decoded for hook, held in encoded.items()}
+        return _CutPass(came, leaves, values, decoded, outcome(outputs, nodes.prompts).sum())
 
 
 def _column(
@@ -187,11 +191,12 @@ def _column(
 
 def _weighed(nodes: FeatureNodes, cut: _CutPass, weights: Mapping[str, Tensor], target: Node) -> Tensor:
     """The target as the pass computes it, each token weighed by the gradient of the outcome there."""
-    encoded = cut.encoded[target.hook]
     gradient = weights[target.hook] * nodes.readable[:, :, None]
     if target.feature is None:
-        return ((cut.came[target.hook] - encoded.decoded) * gradient).sum()
-    return (encoded.values[:, :, target.feature] * (gradient @ nodes.sites[target.hook].rows[target.feature])).sum()
+        return ((cut.came[target.hook] - cut.decoded[target.hook]) * gradient).sum()
+    return (
+        cut.values[target.hook][:, :, target.feature] * (gradient @ nodes.sites[target.hook].rows[target.feature])
+    ).sum()
 
 
 def _along(nodes: FeatureNodes, changes: _Changes, source: Node, gradient: Tensor) -> Float[ndarray, " b"]:

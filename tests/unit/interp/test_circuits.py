@@ -6,6 +6,7 @@ import torch
 
 from interp.attribution import attribution_patching
 from interp.circuits import OUTCOME, Circuit
+from interp.component_circuits import PartsKept, component_circuit, component_curve
 from interp.components import Component
 from interp.errors import ArtifactError, ConfigError
 from interp.faithfulness import FaithfulnessCurve, Ranking, Scale, curve_sizes, faithfulness_curve
@@ -226,3 +227,25 @@ def test_dictionaries_that_stand_nowhere_are_refused() -> None:
     twice = RandomDictionary(RESID[0], RESID[0], model.d_model, 4)
     with pytest.raises(ConfigError, match="each of another"):
         sites_of(model, [twice, twice])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_circuit_of_all_components_is_the_model_and_of_none_the_corrupt_run(family: str) -> None:
+    model, pairs = tiny_model(family), made_pairs()
+    model.hf.double()
+    parts = PartsKept(model, pairs, LOGIT_DIFFERENCE)
+    with torch.no_grad():
+        clean, corrupt = (
+            LOGIT_DIFFERENCE(last_outputs(model, run), pairs.clean) for run in (pairs.clean, pairs.corrupt)
+        )
+    np.testing.assert_array_equal(parts.scale.full, clean.numpy())
+    # Norms of some families compute in float32 whatever they are given.
+    np.testing.assert_allclose(parts.scale.empty, corrupt.numpy(), rtol=0, atol=1e-6)
+    found = component_circuit(model, pairs, LOGIT_DIFFERENCE, n_steps=2, node_threshold=0.0, edge_threshold=0.0)
+    assert len(found.nodes) == 1 + model.n_layers * (model.sizes.n_heads + 1)
+    # Ablating the embedding alone is patching it.
+    embed = found.node("embed")
+    kept = np.arange(len(parts.components)) > 0
+    assert embed.ablation == pytest.approx((parts(kept) - clean.numpy()).sum() / (corrupt - clean).sum().item())
+    curve = component_curve(model, pairs, pairs, LOGIT_DIFFERENCE, n_steps=2, n_random=2)
+    assert curve.faithfulness[[0, -1]] == pytest.approx([0, 1], abs=1e-12)

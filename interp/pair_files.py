@@ -1,0 +1,101 @@
+"""Pairs of prompts from a JSONL file, with those that are held out for testing told apart.
+
+A line is {"clean": text, "corrupt": text, "answer": text, "foil": text, "cluster": any name, "split": "train" or
+"heldout"}; cluster and split may be left out. Answers are single tokens as they follow the text, mostly " word".
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from interp.document_hash import split_share
+from interp.errors import ArtifactError, DataError
+from interp.models import Model
+from interp.prompts import PromptPairs, encode_prompts
+
+FIELDS = ("clean", "corrupt", "answer", "foil")
+HELDOUT_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPairs:
+    """Pairs to find something on, and pairs to test it on, that share no cluster."""
+
+    train: PromptPairs
+    heldout: PromptPairs
+    source: str
+    content_hash: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded of the prompts."""
+        return {
+            "prompts": self.source,
+            "content_hash": self.content_hash,
+            "n_train": len(self.train),
+            "n_heldout": len(self.heldout),
+        }
+
+
+def read_pairs(path: Path, model: Model) -> SplitPairs:
+    """The pairs of a file. Where no line says its split, half of the clusters are held out, by the hash of their name.
+
+    Raises: DataError for a line that lacks a field, a cluster on both sides or an empty side; ArtifactError if the file
+    is not there or no JSONL; what `encode_prompts` and `PromptPairs` raise.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); give a .jsonl file of prompt pairs") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: is no JSONL ({error}); expected one object a line") from None
+    return split_pairs(lines, model, source=str(path))
+
+
+def split_pairs(lines: Sequence[Mapping[str, Any]], model: Model, *, source: str) -> SplitPairs:
+    """The same from parsed lines.
+
+    Raises: as `read_pairs` does.
+    """
+    for number, line in enumerate(lines, start=1):
+        missing = [name for name in FIELDS if not isinstance(line, Mapping) or not isinstance(line.get(name), str)]
+        if missing:
+            raise DataError(f"{source}: line {number} has no text {missing[0]!r}; expected {', '.join(FIELDS)}")
+    clusters = [str(line.get("cluster", f"line {number}")) for number, line in enumerate(lines)]
+    splits = [_split(line, cluster) for line, cluster in zip(lines, clusters, strict=True)]
+    both = {c for c, s in zip(clusters, splits, strict=True) if s == "train"} & {
+        c for c, s in zip(clusters, splits, strict=True) if s == "heldout"
+    }
+    if both:
+        raise DataError(f"{source}: cluster {sorted(both)[0]!r} is in train and in heldout; keep each on one side")
+    sides = {}
+    for side in ("train", "heldout"):
+        chosen = [index for index, split in enumerate(splits) if split == side]
+        if not chosen:
+            raise DataError(f"{source}: got no {side} pairs of {len(lines)}; give some lines the split {side!r}")
+        sides[side] = _pairs([lines[i] for i in chosen], [clusters[i] for i in chosen], model)
+    digest = sha256(json.dumps(list(map(dict, lines)), sort_keys=True).encode()).hexdigest()
+    return SplitPairs(sides["train"], sides["heldout"], source, digest)
+
+
+def _split(line: Mapping[str, Any], cluster: str) -> str:
+    if "split" not in line:
+        return "heldout" if split_share(cluster) < HELDOUT_SHARE else "train"
+    if line["split"] not in ("train", "heldout"):
+        raise DataError(f"split: got {line['split']!r}; expected train or heldout")
+    return str(line["split"])
+
+
+def _pairs(lines: Sequence[Mapping[str, Any]], clusters: Sequence[str], model: Model) -> PromptPairs:
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    of = [numbers[cluster] for cluster in clusters]
+    answers, foils = [line["answer"] for line in lines], [line["foil"] for line in lines]
+    clean, corrupt = (
+        encode_prompts(model, [line[side] for line in lines], clusters=of, answers=answers, foils=foils)
+        for side in ("clean", "corrupt")
+    )
+    return PromptPairs(clean, corrupt)
