@@ -13,6 +13,7 @@ from dashboards.contract import headline
 from dashboards.contrast_view import volcano_figure
 from dashboards.density_view import density_figure
 from dashboards.disentanglement_view import metrics_figure
+from dashboards.lens_view import divergence_figure, grid_figure, precision_figure
 from dashboards.map_view import map_figure
 from dashboards.page import render, write_report
 from dashboards.probe_view import accuracy_figure, confusion_figure, direction_figure, token_figure
@@ -23,6 +24,9 @@ from dashboards.theme import LIGHT, Theme
 from dashboards.training_view import loss_figure
 from interp.causal_sweep import CausalSweep
 from interp.errors import ConfigError
+from interp.lenses.divergence import LensDivergence
+from interp.lenses.grid import LensGrid
+from interp.lenses.table import LensTable
 from interp.runs import RunFolder
 from interp.steering_results import DoseResponse
 from probes.contrast import Contrast
@@ -96,6 +100,12 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         return direction_figure(result, theme)
     if isinstance(result, ScoredText):
         return token_figure(result, theme)
+    if isinstance(result, LensGrid):
+        return grid_figure(result, theme)
+    if isinstance(result, LensTable):
+        return precision_figure(result, theme)
+    if isinstance(result, LensDivergence):
+        return divergence_figure(result, theme)
     if _is_metrics(result):
         return loss_figure(result, theme)  # type: ignore[arg-type]
     raise ConfigError(f"got a {type(result).__name__}; expected a run, a result or rows of metrics")

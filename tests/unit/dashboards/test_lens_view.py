@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dashboards.lens_view import divergence_figure, grid_figure, precision_figure, surprisal_figure
+from dashboards.show import show
 from dashboards.theme import DARK, LIGHT
 from interp.lenses.divergence import LayerDivergence, LensDivergence
 from interp.lenses.grid import LensGrid
@@ -106,3 +107,8 @@ def test_divergences_are_drawn_by_layer_on_a_log_axis():
     assert list(figure.layout.xaxis.ticktext) == ["embedding", "block 0"]
     low, high = figure.layout.yaxis.range
     assert low < np.log10(0.5) < np.log10(10) < high
+
+
+def test_a_notebook_shows_lens_results_as_their_figures():
+    for result, figure in ((_grid(), grid_figure(_grid())), (_table(), precision_figure(_table()))):
+        assert show(result).to_plotly_json() == figure.to_plotly_json()
