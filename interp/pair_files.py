@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from interp.document_hash import split_share
-from interp.errors import ArtifactError, DataError
+from interp.errors import DataError
 from interp.models import Model
-from interp.prompts import PromptPairs, encode_prompts
+from interp.prompt_files import pairs_of, read_records
+from interp.prompts import PromptPairs
 
 FIELDS = ("clean", "corrupt", "answer", "foil")
 HELDOUT_SHARE = 0.5
@@ -40,31 +41,20 @@ class SplitPairs:
         }
 
 
-def read_pairs(path: Path, model: Model) -> SplitPairs:
+def read_split_pairs(path: Path, model: Model) -> SplitPairs:
     """The pairs of a file. Where no line says its split, half of the clusters are held out, by the hash of their name.
 
-    Raises: DataError for a line that lacks a field, a cluster on both sides or an empty side; ArtifactError if the file
-    is not there or no JSONL; what `encode_prompts` and `PromptPairs` raise.
+    Raises: DataError for a line that lacks a field, a cluster on both sides or an empty side; ShapeError for a pair
+    that does not align.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); give a .jsonl file of prompt pairs") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path}: is no JSONL ({error}); expected one object a line") from None
-    return split_pairs(lines, model, source=str(path))
+    return split_pairs(read_records(path, FIELDS, ("cluster", "split")), model, source=str(path))
 
 
 def split_pairs(lines: Sequence[Mapping[str, Any]], model: Model, *, source: str) -> SplitPairs:
     """The same from parsed lines.
 
-    Raises: as `read_pairs` does.
+    Raises: as `read_split_pairs` does.
     """
-    for number, line in enumerate(lines, start=1):
-        missing = [name for name in FIELDS if not isinstance(line, Mapping) or not isinstance(line.get(name), str)]
-        if missing:
-            raise DataError(f"{source}: line {number} has no text {missing[0]!r}; expected {', '.join(FIELDS)}")
     clusters = [str(line.get("cluster", f"line {number}")) for number, line in enumerate(lines)]
     splits = [_split(line, cluster) for line, cluster in zip(lines, clusters, strict=True)]
     both = {c for c, s in zip(clusters, splits, strict=True) if s == "train"} & {
@@ -77,7 +67,7 @@ def split_pairs(lines: Sequence[Mapping[str, Any]], model: Model, *, source: str
         chosen = [index for index, split in enumerate(splits) if split == side]
         if not chosen:
             raise DataError(f"{source}: got no {side} pairs of {len(lines)}; give some lines the split {side!r}")
-        sides[side] = _pairs([lines[i] for i in chosen], [clusters[i] for i in chosen], model)
+        sides[side] = pairs_of(model, [{**lines[i], "cluster": clusters[i]} for i in chosen])
     digest = sha256(json.dumps(list(map(dict, lines)), sort_keys=True).encode()).hexdigest()
     return SplitPairs(sides["train"], sides["heldout"], source, digest)
 
@@ -88,14 +78,3 @@ def _split(line: Mapping[str, Any], cluster: str) -> str:
     if line["split"] not in ("train", "heldout"):
         raise DataError(f"split: got {line['split']!r}; expected train or heldout")
     return str(line["split"])
-
-
-def _pairs(lines: Sequence[Mapping[str, Any]], clusters: Sequence[str], model: Model) -> PromptPairs:
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    of = [numbers[cluster] for cluster in clusters]
-    answers, foils = [line["answer"] for line in lines], [line["foil"] for line in lines]
-    clean, corrupt = (
-        encode_prompts(model, [line[side] for line in lines], clusters=of, answers=answers, foils=foils)
-        for side in ("clean", "corrupt")
-    )
-    return PromptPairs(clean, corrupt)

@@ -16,7 +16,7 @@ def read_pairs(model: Model, path: Path, *, add_bos: bool = True) -> PromptPairs
 
     Raises: DataError for a record without a field that the others have; ShapeError for a pair that does not align.
     """
-    records = _records(path, ("clean", "corrupt", "answer"), ("foil", "cluster"))
+    records = read_records(path, ("clean", "corrupt", "answer"), ("foil", "cluster"))
     return pairs_of(model, records, add_bos=add_bos)
 
 
@@ -42,7 +42,7 @@ def read_prompts(model: Model, name: str, *, n: int, add_bos: bool = True) -> Pr
     Raises: DataError for a record without a field that the others have, or where no prompt is left.
     """
     if name.endswith(".jsonl"):
-        records: Sequence[Mapping[str, Any]] = _records(Path(name), ("text",), ("answer", "foil", "cluster"))
+        records: Sequence[Mapping[str, Any]] = read_records(Path(name), ("text",), ("answer", "foil", "cluster"))
     else:
         records = [{"text": text} for text in open_texts(name)]
     fitting = [record for record in records if record["text"].strip() and _fits(model, record["text"])][:n]
@@ -85,7 +85,11 @@ def _clusters(records: Sequence[Mapping[str, Any]]) -> list[int] | None:
     return [names.index(str(record["cluster"])) for record in records]
 
 
-def _records(path: Path, needed: Sequence[str], optional: Sequence[str]) -> list[dict[str, Any]]:
+def read_records(path: Path, needed: Sequence[str], optional: Sequence[str]) -> list[dict[str, Any]]:
+    """JSON lines that all hold what is needed, and of what is optional the same as the first.
+
+    Raises: DataError naming the line that does not.
+    """
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         records: list[Any] = [json.loads(line) for line in lines]

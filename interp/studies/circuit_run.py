@@ -13,7 +13,7 @@ from interp.feature_nodes import FeatureNodes, mean_baseline
 from interp.feature_sites import sites_of
 from interp.models import Model, load_model
 from interp.outcomes import OUTCOMES
-from interp.pair_files import SplitPairs, read_pairs
+from interp.pair_files import SplitPairs, read_split_pairs
 from saes.run_parts import RunParts, open_run
 
 Progress = Callable[[str, int, int], None]
@@ -72,7 +72,7 @@ def run_circuit(
 
 
 def _pairs(model: Model, prompts: Path | None) -> SplitPairs:
-    return pronoun_pairs(model) if prompts is None else read_pairs(prompts, model)
+    return pronoun_pairs(model) if prompts is None else read_split_pairs(prompts, model)
 
 
 def _one_model(runs: Sequence[RunParts], folders: Sequence[Path]) -> Model:
