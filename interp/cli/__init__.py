@@ -27,6 +27,7 @@ _COMMANDS = {
     "lens": ("interp.cli.lens", "Read future tokens from inner layers: logit lens, tuned lens, Future Lens."),
     "patch": ("interp.cli.patch", "Patch activations of one prompt into another's pass: what carries an answer?"),
     "ablate": ("interp.cli.ablate", "Take components out one at a time and measure what that changes."),
+    "attribute": ("interp.cli.attribute", "Foretell patching from one backward pass, and measure how well that does."),
     "circuit": ("interp.cli.circuit", "Find which features, heads and MLPs cause an outcome, and test them alone."),
     "watch": ("interp.cli.watch", "Show how a run goes while it trains, and say what goes wrong."),
     "report": ("interp.cli.report", "Write a run as one HTML file that opens offline."),
