@@ -126,15 +126,16 @@ def disentanglement_page(reports: Sequence[DisentanglementReport]) -> str:
 _LEAD = (
     "How far single codes stand for single kinds of labels. MIG, SAP, DCI completeness and InfoC: one code for each "
     "factor. Modularity, DCI disentanglement and InfoM: one factor for each code. InfoE and DCI informativeness: "
-    "whether the factors can be read at all, on held-out words; where InfoE is under 0.05, InfoM and InfoC mean "
-    "nothing and are left out. Whiskers are 95% intervals over words."
+    "whether the factors can be read at all, on held-out words or documents; where InfoE is under 0.05, InfoM and "
+    "InfoC mean nothing and are left out. Whiskers are 95% intervals over those."
 )
 
 
 def _parts(report: DisentanglementReport) -> list[Part]:
     first, slug = report.arms[0], report.title.replace(" ", "-")
     classes = "; ".join(f"{name}: {', '.join(held)}" for name, held in zip(first.factors, first.classes, strict=True))
-    note = f"{first.n_examples:,} examples of {first.n_clusters:,} words. {classes}."
+    unit = f"{report.provenance.get('clusters', 'word')}s"
+    note = f"{first.n_examples:,} examples of {first.n_clusters:,} {unit}. {classes}."
     metrics = (*METRICS, COMMONEST, *GEOMETRY)
     rows = [[metric, *(score_text(arm.scores[metric]) for arm in report.arms)] for metric in metrics]
     rows.append(["codes that vary, of all", *(f"{len(arm.codes):,} of {arm.n_codes:,}" for arm in report.arms)])
@@ -142,8 +143,8 @@ def _parts(report: DisentanglementReport) -> list[Part]:
     heat = "Best eight codes of each factor; information by 20 equal bins as a share of the factor's entropy."
     return [
         FigurePart(f"metrics-{slug}", f"{report.title}: metrics", note, lambda theme: metrics_figure(report, theme)),
-        TablePart(f"table-{slug}", f"{report.title}: figures", "VNE in nats, ranks in directions; 95% intervals over "
-                  "words in brackets.", ["", *(arm.name for arm in report.arms)], rows),
+        TablePart(f"table-{slug}", f"{report.title}: figures", "VNE in nats, ranks in directions; 95% intervals in "
+                  "brackets.", ["", *(arm.name for arm in report.arms)], rows),
         FigurePart(f"information-{slug}", f"{report.title}: which code tells of which factor", heat,
                    lambda theme: information_figure(report, theme), 460),
         FigurePart(f"spectrum-{slug}", f"{report.title}: how many directions the codes fill", "rows of length one, "
@@ -153,5 +154,5 @@ def _parts(report: DisentanglementReport) -> list[Part]:
 
 def _provenance(about: Mapping[str, Any]) -> dict[str, Any]:
     model = about.get("model", {})
-    keys = ("source", "architecture", "hook", "concepts", "seed", "halves", "commit")
+    keys = ("source", "architecture", "hook", "labels", "clusters", "seed", "halves", "commit")
     return {"model": model.get("name"), "model hash": model.get("content_hash")} | {k: about.get(k) for k in keys}

@@ -71,7 +71,9 @@ function evidence({ features }) {
 
 function context({ value, side, document, peak, position, tokens, acts, strongest }) {
   const marks = tokens.map(([id, text], index) => tokenMark({ id, text, act: acts[index], strongest, position: position - peak + index, document, peak: index === peak }));
-  return h("div", { class: "context" }, h("span", { class: "context-value" }, number(value)), h("span", { class: "side muted", title: `${side}, document ${document}` }, `${side} ${document}`), h("div", { class: "context-text" }, marks));
+  const row = h("div", { class: "context" }, h("span", { class: "context-value" }, number(value)), h("span", { class: "side muted", title: `${side}, document ${document}` }, `${side} ${document}`), h("div", { class: "context-text", title: "click for the whole of it" }, marks));
+  row.addEventListener("click", () => String(getSelection()) === "" && row.classList.toggle("wide"));
+  return row;
 }
 
 function start() {

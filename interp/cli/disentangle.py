@@ -9,6 +9,7 @@ import click
 from dashboards.disentanglement_view import disentanglement_page
 from interp.cli.evaluate import SEED
 from interp.cli.output import json_option, print_facts, print_grid
+from interp.errors import ConfigError
 from interp.recording import progress_of_stages
 from interp.storage import make_folder, write_json, write_text
 from interp.studies.disentanglement_runs import run_disentanglement
@@ -21,6 +22,8 @@ Examples:
   interp disentangle runs/quickstart                     the bundled sets that have two kinds of labels or more
   interp disentangle runs/quickstart --sets nouns,names --page report.html
   interp disentangle runs/quickstart --concepts mine.yaml --json --out disentanglement.json
+  interp disentangle runs/quickstart --labels UD_English-EWT --attributes pos,relation   every word of a treebank
+  interp disentangle runs/quickstart --labels reviews.csv --attributes tone,length --clusters document
 """
 
 
@@ -34,6 +37,23 @@ Examples:
 )
 @click.option("--sets", metavar="NAME,…", help="Sets of examples to measure; by default those with two labels or more.")
 @click.option(
+    "--labels",
+    "labels_file",
+    type=click.Path(path_type=Path),
+    help="Labelled places instead of concepts: .conllu or its folder, .csv or .jsonl (probes/label_files.py says how).",
+)
+@click.option("--attributes", metavar="NAME,…", help="Kinds of labels: pos, relation, …, or fields of a table.")
+@click.option(
+    "--examples", default=1000, show_default=True, type=click.IntRange(min=20), help="Most places of --labels to use."
+)
+@click.option(
+    "--clusters",
+    type=click.Choice(["word", "document"]),
+    default="word",
+    show_default=True,
+    help="What is held out and resampled whole in --labels.",
+)
+@click.option(
     "--halves", default=20, show_default=True, type=click.IntRange(min=2), help="Random halves that intervals go by."
 )
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of splits, trees, halves and the null.")
@@ -46,6 +66,8 @@ def command(
     source: str,
     concepts_file: Path | None,
     sets: str | None,
+    labels_file: Path | None,
+    attributes: str | None,
     page: Path | None,
     out: Path | None,
     as_json: bool,
@@ -61,9 +83,12 @@ def command(
     for path in (page, out):
         if path is not None:
             make_folder(path.parent)
-    names = tuple(part.strip() for part in sets.split(",") if part.strip()) if sets else ()
+    if labels_file is not None and (concepts_file is not None or sets):
+        raise ConfigError("got --labels beside --concepts or --sets; give one source of labels")
+    options |= {"concepts_file": concepts_file, "sets": _names(sets)}
+    options |= {"labels_file": labels_file, "attributes": _names(attributes)}
     with progress_of_stages() as tell:
-        reports = run_disentanglement(source, concepts_file=concepts_file, sets=names, tell=tell, **options)
+        reports = run_disentanglement(source, tell=tell, **options)
     held = {"reports": [report.to_json() for report in reports]}
     if out is not None:
         write_json(out, held)
@@ -75,10 +100,15 @@ def command(
         _print(reports)
 
 
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
 def _print(reports: Sequence[DisentanglementReport]) -> None:
     for report in reports:
         first = report.arms[0]
-        title = f"{report.title} ({', '.join(first.factors)}): {first.n_examples} examples of {first.n_clusters} words"
+        of = f"{first.n_examples} examples of {first.n_clusters} {report.provenance['clusters']}s"
+        title = f"{report.title} ({', '.join(first.factors)}): {of}"
         rows = [
             (metric, *(_short(arm.scores[metric]) for arm in report.arms))
             for metric in (*METRICS, COMMONEST, *GEOMETRY)

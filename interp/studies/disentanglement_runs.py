@@ -1,6 +1,6 @@
 """Disentanglement of a finished run: its features beside neurons, rotated neurons, probes' directions and a null."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from probes.concept_generator import bundled_concepts
 from probes.concepts import ExampleSet
 from probes.disentanglement import Disentanglement, Factor, Tell, disentangle, with_shuffled_labels
 from probes.disentanglement_report import DisentanglementReport
+from probes.labelled_sets import Clusters, labelled_set
 from probes.logistic import fit_logistic
 from saes import OpenedSAE, open_sae
 
@@ -30,26 +31,36 @@ def run_disentanglement(
     *,
     concepts_file: Path | None = None,
     sets: Sequence[str] = (),
+    labels_file: Path | None = None,
+    attributes: Sequence[str] = (),
+    examples: int = 1000,
+    clusters: Clusters = "word",
     halves: int = 20,
     seed: int = 0,
     model_name: str | None = None,
     device: str = "auto",
     tell: Tell | None = None,
 ) -> list[DisentanglementReport]:
-    """One report for each set of examples with two kinds of labels or more, or for each of `sets`.
+    """One report for each set of examples with two kinds of labels or more, for each of `sets`, or for `labels_file`.
+
+    `attributes`, `examples` and `clusters` are of `labels_file` (see `labelled_set`).
 
     Raises: ArtifactError if the SAE cannot be opened; ConfigError if there is no such set, or the SAE writes where it
     does not read; DataError for a malformed file of concepts.
     """
     opened = open_sae(source, model_name=model_name, device=device)
-    concepts = bundled_concepts(opened.model.tokenizer) if concepts_file is None else load_concepts(concepts_file)
-    chosen = _chosen([one for one in concepts.concepts if isinstance(one, ExampleSet)], sets)
+    if labels_file is None:
+        chosen = _chosen(_sets(opened, concepts_file), sets)
+    else:
+        fits = _fits(opened)
+        chosen = [labelled_set(labels_file, attributes, examples=examples, clusters=clusters, fits=fits, seed=seed)]
     about = {
         "source": str(source),
         "model": opened.model.facts,
         "hook": ", ".join(opened.sae.hooks_in),
         "architecture": opened.facts.architecture,
-        "concepts": "bundled" if concepts_file is None else str(concepts_file),
+        "labels": str(labels_file or concepts_file or "bundled concepts"),
+        "clusters": clusters,
         "seed": seed,
         "halves": halves,
         "least_firings": LEAST_FIRINGS,
@@ -62,6 +73,17 @@ def run_disentanglement(
         arms = tuple(iter_arms(opened, data, halves=halves, seed=seed, tell=_prefixed(tell, data.name)))
         reports.append(DisentanglementReport(data.name, arms, about))
     return reports
+
+
+def _fits(opened: OpenedSAE) -> Callable[[str], bool]:
+    """Whether the model reads a text in one piece, with two tokens around it."""
+    tokenizer, most = opened.model.tokenizer, opened.model.context_size - 2
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) <= most
+
+
+def _sets(opened: OpenedSAE, concepts_file: Path | None) -> list[ExampleSet]:
+    concepts = bundled_concepts(opened.model.tokenizer) if concepts_file is None else load_concepts(concepts_file)
+    return [one for one in concepts.concepts if isinstance(one, ExampleSet)]
 
 
 def _chosen(held: Sequence[ExampleSet], names: Sequence[str]) -> list[ExampleSet]:

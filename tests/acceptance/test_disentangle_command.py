@@ -11,6 +11,7 @@ from probes.concept_files import save_concepts
 from probes.concepts import ConceptSets, Example, ExampleSet
 from probes.disentanglement import METRICS
 from tests.browsing import Visit, launched_browser
+from tests.treebanks import write_treebank
 
 HOOK = "blocks.0.hook_resid_post"
 WORDS = {
@@ -76,12 +77,24 @@ def test_one_factor_alone_leaves_modularity_undefined(folder):
     assert line.count("not defined") == 5
 
 
+def test_words_of_a_treebank_are_labels_too(folder):
+    bank = write_treebank(folder / "bank", n_sentences=20)
+    arguments = [str(folder / "run"), "--labels", str(bank), "--attributes", "pos", "--examples", "60", "--halves", "2"]
+    result = CliRunner().invoke(cli, ["disentangle", *arguments, "--clusters", "document", "--json"])
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads(result.stdout)["reports"]
+    assert report["arms"][0]["factors"] == ["pos"]
+    assert report["arms"][0]["n_clusters"] <= 20
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["RUN/absent"], "absent"),
         (["RUN/run", "--sets", "colours"], "got 'colours'; expected some of"),
         (["RUN/run", "--concepts", "RUN/nothing.yaml"], "nothing.yaml"),
+        (["RUN/run", "--labels", "RUN/nothing.csv", "--attributes", "pos"], "nothing.csv"),
+        (["RUN/run", "--labels", "RUN/nothing.csv", "--sets", "nouns"], "give one source of labels"),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_one_line(folder, arguments, says, capsys):
