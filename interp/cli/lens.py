@@ -1,6 +1,5 @@
 """`interp lens`: train, apply and report logit, tuned and Future Lens."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from interp.lenses.config import LensConfig
 from interp.lenses.divergence import LensDivergence
 from interp.lenses.future import METHODS, Method
 from interp.lenses.grid import LensGrid
-from interp.lenses.logit import Reconstruct, layer_name, reconstruction_of
+from interp.lenses.logit import layer_name, reconstruction_of
 from interp.lenses.reading import grids_of, measure_again, read_text
 from interp.lenses.scoring import AT, Figure
 from interp.lenses.table import MODES, LensTable
@@ -119,7 +118,7 @@ def apply(
     """
     if measure == (text is not None):
         raise ConfigError("got both or neither of --text and --measure; give one of them")
-    shared: dict[str, Any] = {"reconstruct": _reconstruction(sae), "model_name": model_name, "device": device}
+    shared: dict[str, Any] = {**_reconstruction(sae), "model_name": model_name, "device": device}
     result: LensDivergence | LensTable | LensGrid
     if text is not None:
         result = read_text(source, text, method=method, **shared)
@@ -153,12 +152,14 @@ def report(run_folders: tuple[Path, ...], out: Path | None, text: str | None) ->
     print(path)
 
 
-def _reconstruction(sae: Path | None) -> Mapping[str, Reconstruct]:
+def _reconstruction(sae: Path | None) -> dict[str, Any]:
+    """What an SAE of a run makes of its hook, and the model that it belongs to."""
     if sae is None:
         return {}
     from saes.run_parts import open_run
 
-    return reconstruction_of(open_run(sae).sae)
+    parts = open_run(sae)
+    return {"reconstruct": reconstruction_of(parts.sae), "trained_on": parts.model.content_hash}
 
 
 def _print_text(grid: LensGrid) -> None:

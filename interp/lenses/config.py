@@ -45,11 +45,13 @@ class FutureLensConfig(Config):
     distances: int = Field(5, ge=1, le=32)
     """Tokens ahead that are read: 5 are N = 0 (the next token) to N = 4."""
     examples: int = Field(10_000, ge=1)
-    """Prefixes to train on, each with the model's own continuation."""
+    """Prefixes to train on, each with the model's own continuation. Their states are held in memory: examples x
+    (layers + distances) x d_model x 4 bytes."""
     epochs: int = Field(1, ge=1)
     """Times that each of them is seen."""
     batch_size: int = Field(16, ge=1)
-    """Prefixes per step."""
+    """Prefixes per step. Learned prompts run each of them once for every layer, distance and mode, and keep it all for
+    the backward pass: in a large model choose few layers (hooks) and few prefixes."""
     methods: tuple[Method, ...] = METHODS
     """Methods to fit, of linear_vocab, linear_hidden, fixed_prompt, learned_prompt."""
     modes: tuple[Mode, ...] = ("blind", "fed")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from interp.datasets import open_stream
-from interp.errors import ConfigError
+from interp.errors import ArtifactError, ConfigError
 from interp.lenses.divergence import LensDivergence, measure_divergence
 from interp.lenses.folder import LensFolder, load_lens
 from interp.lenses.future import FutureLens, Method
@@ -14,7 +14,7 @@ from interp.lenses.measure import measure_table
 from interp.lenses.table import LensTable
 from interp.lenses.training import count_followers, draw_examples, provenance_of
 from interp.lenses.tuned import TunedLens
-from interp.models import load_model
+from interp.models import Model, load_model
 from interp.runs import RunFolder
 
 PREFERRED: tuple[Method, ...] = ("linear_hidden", "linear_vocab", "learned_prompt", "fixed_prompt")
@@ -28,6 +28,15 @@ def open_lens(source: str, *, model_name: str | None, device: str) -> TunedLens 
     Raises: ArtifactError if there is no run, or another kind of run.
     """
     return load_lens(source, model_name=model_name, device=device)
+
+
+def check_dictionary(model: Model, trained_on: str | None, name: str) -> None:
+    """Raises: ArtifactError if a dictionary was trained on activations of another model than the lens reads."""
+    if trained_on is not None and trained_on != model.content_hash:
+        raise ArtifactError(
+            f"{name}: was trained on a model of hash {trained_on[:12]}…; the lens reads {model.name}, "
+            f"{model.content_hash[:12]}…; give an SAE of the same model"
+        )
 
 
 def blind_methods(lens: FutureLens) -> tuple[Method, ...]:
@@ -45,18 +54,22 @@ def read_text(
     *,
     method: Method | None = None,
     reconstruct: Mapping[str, Reconstruct] | None = None,
+    trained_on: str | None = None,
     model_name: str | None = None,
     device: str = "auto",
 ) -> LensGrid:
     """A text through the lens of a run, whose grid.json is written, or through the logit lens of a model.
 
-    Raises: ArtifactError for a damaged run; DataError for a text that does not fit; ConfigError for a method that the
-    lens lacks.
+    `trained_on`: hash of the model that a reconstruction belongs to.
+    Raises: ArtifactError for a damaged run or a reconstruction of another model; DataError for a text that does not
+    fit; ConfigError for a method that the lens lacks.
     """
     if not RunFolder(Path(source)).started:
         model = load_model(source, device=device)
+        check_dictionary(model, trained_on, "--sae")
         return read_logit(model, encode_text(model, text), reconstruct=reconstruct)
     lens = open_lens(source, model_name=model_name, device=device)
+    check_dictionary(lens.model, trained_on, "--sae")
     token_ids = encode_text(lens.model, text)
     if isinstance(lens, TunedLens):
         grid = read_tuned(lens, token_ids, reconstruct=reconstruct)
@@ -74,6 +87,7 @@ def measure_again(
     source: str,
     *,
     reconstruct: Mapping[str, Reconstruct] | None = None,
+    trained_on: str | None = None,
     n_tokens: int = 50_000,
     tuned: Path | str | None = None,
     model_name: str | None = None,
@@ -82,9 +96,10 @@ def measure_again(
 ) -> LensDivergence | LensTable:
     """A run's lens on held-out text once more: on reconstructions, or beside a tuned lens.
 
-    Raises: ArtifactError for a damaged run.
+    Raises: ArtifactError for a damaged run or a reconstruction of another model.
     """
     lens = open_lens(source, model_name=model_name, device=device)
+    check_dictionary(lens.model, trained_on, "--sae")
     folder = LensFolder.open(source)
     config = folder.config
     stream = open_stream(config.dataset, lens.model, config.data)

@@ -9,6 +9,7 @@ from interp.errors import ArtifactError, ConfigError
 from interp.lenses.config import LensConfig
 from interp.lenses.folder import LensFolder, load_lens
 from interp.lenses.future import FutureLens
+from interp.lenses.reading import measure_again, read_text
 from interp.lenses.training import train_lens
 from interp.storage import write_json
 from tests.families import tiny_model
@@ -116,6 +117,14 @@ def test_a_lens_is_not_applied_to_another_model(run, tmp_path):
     other.tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(ArtifactError, match="was trained on a model of hash"):
         load_lens(run[1].run.path, model_name=str(tmp_path / "other"))
+
+
+def test_a_dictionary_of_another_model_is_refused(run):
+    folder = run[1]
+    with pytest.raises(ArtifactError, match=r"--sae: was trained on a model of hash abcdef012345…; the lens reads"):
+        read_text(str(folder.run.path), "w5 w6", trained_on="abcdef0123456789")
+    with pytest.raises(ArtifactError, match="give an SAE of the same model"):
+        measure_again(str(folder.run.path), trained_on="abcdef0123456789")
 
 
 def test_a_fixed_prompt_alone_has_nothing_to_train_but_is_measured(scene, tmp_path):

@@ -97,7 +97,9 @@ def test_means_are_over_tokens_whatever_the_batches(measured):
     for batch in stream.iter_pass():
         acts = capture(lens.model, batch.token_ids, [hook, lens.teacher_hook])
         kept = {name: x[batch.keep] for name, x in acts.items()}
-        kl += float(divergence(logit_lens(lens.model, kept[lens.teacher_hook]), lens.logits(hook, kept[hook])).sum().detach())
+        kl += float(
+            divergence(logit_lens(lens.model, kept[lens.teacher_hook]), lens.logits(hook, kept[hook])).sum().detach()
+        )
         n += batch.n_kept
     assert whole.n_tokens == n
     assert whole.layers[1].tuned == pytest.approx(kl / n, rel=1e-5)
