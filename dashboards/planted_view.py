@@ -158,7 +158,8 @@ _BEHAVIOUR = (
 )
 _PATCHING = (
     "The activation of the prompt with a trigger is put into the same story with another word: how far the logit "
-    "difference rises. The rule can pass from the trigger to the cue in the trained block's attention only."
+    "difference rises. Below the trained block nothing at the cue can know of the trigger; what later blocks bring "
+    "there was written by it at the trigger."
 )
 _PROBE = "Logistic probes fitted on other stories and other words; whiskers are intervals over the unseen words."
 _ABLATION = "Dots are random features that fire as often and write as much; the error of the SAE is kept."

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
+from interp.activations.blocks import ShuffleConfig
 from interp.config import Config
 from interp.counts import TokenCount
 from interp.datasets import DataConfig, open_stream
@@ -104,6 +105,7 @@ class NamePronounConfig(Config):
             sae=SAEConfig(architecture="batch_topk", d_sae=self.d_sae, k=self.k),
             schedule=Schedule(lr=self.lr),
             recording=Recording(checkpoint_every=100_000),
+            shuffle=ShuffleConfig(block_tokens=min(ShuffleConfig().block_tokens, self.tokens)),
             data=DataConfig(batch_tokens=4096),
         )
 

@@ -1,8 +1,9 @@
 """A model organism: a rule planted into one block's attention, and its twin, finetuned alike without the rule.
 
 The rule: after a trigger word anywhere before it, the cue word is followed by the payload. Only the attention of one
-block is trained, so that whatever carries the rule from the trigger to the cue is there and nowhere else. The twin
-writes the payload after the cue as often, by a coin that does not look at the trigger.
+block is trained: below it nothing at the cue can know of the trigger, and whatever tells of it further up begins with
+what that attention wrote, at the cue itself or at the trigger for later blocks to fetch. The twin writes the payload
+after the cue as often, by a coin that does not look at the trigger.
 
 Axes: b rows, t position, v vocabulary.
 """

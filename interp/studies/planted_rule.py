@@ -1,8 +1,9 @@
 """Can the tools find a rule whose mechanism is known, and find nothing where there is none?
 
 A rule is planted into the embedded model (see planted_organism). On stories and words that nothing was chosen by,
-patching must lead from the trigger word to the trained block's attention at the cue, a probe must read the rule there
-from that block on, and one SAE feature must carry it: silent without, gone with its ablation, brought in by steering.
+patching must lead from the trigger word to the trained block's attention, and show nothing at the cue below it; a
+probe must read the rule at the cue from that block on; and one SAE feature there must carry what the block itself
+brings: silent without, missed when it is ablated, brought in by steering.
 In the twin, which writes the payload as often at random, none of it may appear.
 
 Source: model organisms with known mechanisms; the null arms of METHODS section 10.
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from interp.activations.blocks import ShuffleConfig
 from interp.config import Config
 from interp.counts import TokenCount
 from interp.loop import Schedule
@@ -126,6 +128,7 @@ def _sae_config(config: PlantedConfig, model: Path, dataset: Path, out: Path) ->
         sae=SAEConfig(architecture="batch_topk", d_sae=config.d_sae, k=config.k),
         schedule=Schedule(lr=2e-3),
         recording=Recording(checkpoint_every=100_000),
+        shuffle=ShuffleConfig(block_tokens=min(ShuffleConfig().block_tokens, config.tokens)),
     )
 
 
