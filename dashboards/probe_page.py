@@ -50,7 +50,10 @@ _ERASURE = (
     "Probes trained anew on what is left, so that nothing hides in a direction that the first probe did not use. "
     "LEACE promises chance for linear probes on the fitted examples; dotted is the commonest class."
 )
-_TEXTS = "Held-out texts, drawn by seed. Colour is the probability of the chosen class; underlined tokens are of it."
+_TEXTS = (
+    "Held-out texts, drawn by seed. Colour is the probability of the chosen class; underlined tokens are of it. Tokens "
+    "that carry no class of the attribute are scored too: what the probe says of them means little."
+)
 
 
 def probe_page(report: ProbeReport) -> str:
@@ -98,7 +101,8 @@ def _shown_confusions(report: ProbeReport) -> list[results.Confusion]:
     """Of each attribute and split the one at the hook that the report looks at more closely."""
     close = {row.attribute: row.site for row in report.erasures}
     site = report.directions[0].site if report.directions else report.sites[-1].name
-    return [one for one in report.confusions if one.site == close.get(one.attribute, site)]
+    shown = (one for one in report.confusions if one.site == close.get(one.attribute, site))
+    return sorted(shown, key=lambda one: report.attributes.index(one.attribute))
 
 
 def _sections(report: ProbeReport, figures: dict[str, Any]) -> Iterator[str]:

@@ -24,6 +24,7 @@ _LINES = (
 _LEVELS = ((results.BAG_OF_TOKENS, "dash"), (results.MAJORITY, "dot"))
 _MOST_WRITTEN = 16
 """Classes of a confusion matrix whose cells have room for a figure."""
+_ONE_TWO_FIVE = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
 SPLIT_TITLES = {"document": "new documents", "word": "new words in new documents"}
 
 
@@ -176,7 +177,7 @@ def sparse_figure(report: ProbeReport, attribute: str, theme: Theme = LIGHT) -> 
         line = _line(rows, f"{kind}, {short_site(site)}", colour, "solid", legend=True)
         line.x = [row.n_inputs for row in rows]
         figure.add_trace(line)
-    figure.update_xaxes(type="log", title_text="inputs used (log)")
+    figure.update_xaxes(type="log", title_text="inputs used (log)", tickvals=_ONE_TWO_FIVE)
     figure.update_yaxes(title_text=f"{attribute}: held-out accuracy")
     return _framed(figure, theme, height=320, legend=True)
 

@@ -81,7 +81,7 @@ def fit_inlp(
     inner: Inner,
     *,
     n_classes: int,
-    rounds: int = 8,
+    rounds: int = 20,
     cs: Sequence[float] = CS,
 ) -> AffineEraser:
     """Fit a linear probe, project its directions out, and again, until one does no better than the commonest class.
