@@ -32,7 +32,7 @@ C = TypeVar("C", bound=Config)
 class RunManifest(Config):
     """Provenance of a run or of an activation store."""
 
-    kind: Literal["sae", "pretrain", "activations", "lens"]
+    kind: Literal["sae", "pretrain", "activations", "lens", "codebook"]
     """What the folder holds."""
     schema_version: int = SCHEMA_VERSION
     """Version of this layout."""
@@ -58,7 +58,9 @@ class RunManifest(Config):
     """What was counted while it ran."""
 
     @classmethod
-    def begin(cls, kind: Literal["sae", "pretrain", "activations", "lens"], *, seed: int, **facts: Any) -> "RunManifest":
+    def begin(
+        cls, kind: Literal["sae", "pretrain", "activations", "lens", "codebook"], *, seed: int, **facts: Any
+    ) -> "RunManifest":
         """A manifest of what is running now."""
         return cls(
             kind=kind,
