@@ -1,14 +1,15 @@
 """Many interventions in few forward passes: each block of rows holds all prompts with one component replaced.
 
 Passes begin at the block of the components that they replace, with what stood there; of causal models, at the first
-token that is replaced. They end in logits at each prompt's last token alone.
+token that is replaced, and above its block where one token alone is. They end in logits at each prompt's last token.
 
 Axes: n components, p prompts, t position, w width of a part.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from jaxtyping import Float, Int
@@ -17,14 +18,16 @@ from torch import Tensor
 from interp.component_values import Dictionaries, Values, hooks_of, standing
 from interp.components import Component
 from interp.forward import Stem, last_outputs
-from interp.hooks import Edit
+from interp.hooks import Edit, capture, edit
 from interp.models import Model
 from interp.outcomes import Outcome
 from interp.prompts import Prompts
 from interp.replacement import parts_written
 from interp.suffix_passes import Prefixes, suffix_outputs
+from interp.sweep_writes import Write, spots_of
 
 ROWS_PER_PASS = 64
+_TOKENS_FOR_A_ROW = 16
 Judge = Outcome | Callable[[Float[Tensor, "p v"]], Outcome]
 """An outcome, or what makes one of reference outputs: `kl_from`, `turned_from`."""
 
@@ -56,16 +59,22 @@ def swept(
     Raises: UnknownHookError; ConfigError for an index or place that is not there.
     """
     sweep = _Sweep.of(model, prompts, components, values, outcome, dictionaries)
-    found = torch.empty(len(components), len(prompts), dtype=torch.float64)
-    per_pass, done = max(1, rows_per_pass // len(prompts)), 0
-    for layer, members in sweep.by_layer().items():
-        for first in range(0, len(members), per_pass):
-            chosen = members[first : first + per_pass]
-            found[chosen] = sweep.outcomes(layer, chosen)
+    found = sweep.unedited.repeat(len(components), 1)
+    per_pass = max(1, rows_per_pass // len(prompts))
+    sweep.lift(per_pass * _TOKENS_FOR_A_ROW)
+    layers = sweep.by_layer()
+    done = len(components) - sum(len(members) for members in layers.values())
+    for layer, members in layers.items():
+        for chosen in _pieces(members, per_pass):
+            found[chosen] = sweep.at_end(chosen) if layer == model.n_layers else sweep.outcomes(layer, chosen)
             done += len(chosen)
             if tell:
                 tell(done)
     return found
+
+
+def _pieces(members: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [members[first : first + size] for first in range(0, len(members), size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class _Sweep:
     base: Mapping[str, Float[Tensor, "p t _"]]
     prefixes: Prefixes | None
     unedited: Float[Tensor, " p"]
+    lifted: dict[int, Float[Tensor, "p d"]] = field(default_factory=dict)
 
     @staticmethod
     def of(
@@ -91,20 +101,81 @@ class _Sweep:
         outcome: Outcome,
         dictionaries: Dictionaries,
     ) -> "_Sweep":
-        layers = {model.hook(component.hook).layer for component in components}
-        stems = [_stem_hook(layer) for layer in layers if layer is not None]
-        base = standing(model, prompts, list(dict.fromkeys([*hooks_of(components), *stems])))
+        layers = {layer for component in components if (layer := model.hook(component.hook).layer) is not None}
+        above = {layer + 1 for layer in layers if layer + 1 < model.n_layers}
+        more = [*map(_stem_hook, sorted(layers | above)), *map(_mixed_hook, sorted(layers))]
+        base = standing(model, prompts, list(dict.fromkeys([*hooks_of(components), *more])))
         apart = any(component.position is not None for component in components)
         prefixes = Prefixes.of(model, prompts) if apart else None
         unedited = outcome(last_outputs(model, prompts), prompts).double().cpu()
         return _Sweep(model, prompts, components, values, outcome, dictionaries, base, prefixes, unedited)
 
+    def lift(self, size: int) -> None:
+        """Find what each component inside a block, replaced at one token, makes of the stream above that token.
+
+        Once attention has mixed, a block works on every token alone: that one is computed, as a row of its own, and
+        the stream above is replaced instead.
+        """
+        layers: dict[int, list[int]] = defaultdict(list)
+        for index, component in enumerate(self.components):
+            layer = self.model.hook(component.hook).layer
+            if layer is not None and self._inner(component, layer):
+                layers[layer].append(index)
+        for layer, members in layers.items():
+            above = f"blocks.{layer}.hook_resid_post"
+            for chosen in _pieces(members, size):
+                rows, at = self._tokens(chosen)
+                stem = Stem(layer, self.base[_stem_hook(layer)][rows, at][:, None])
+                mixed = self.base[_mixed_hook(layer)][rows, at][:, None]
+                held: dict[str, Edit] = {_mixed_hook(layer): lambda _, mixed=mixed: mixed}  # type: ignore[misc]
+                with stem.entered(self.model), edit(self.model, held), edit(self.model, self._edits(chosen, None)):
+                    found = capture(self.model, self.prompts.token_ids[rows, at][:, None], [above])[above]
+                self.lifted.update(zip(chosen, found.view(len(chosen), len(self.prompts), -1), strict=True))
+
+    def _inner(self, component: Component, layer: int) -> bool:
+        if self.prefixes is None or component.position is None:
+            return False
+        order = list(self.model.hooks)
+        return order.index(component.hook) >= order.index(_mixed_hook(layer))
+
+    def _tokens(self, chosen: Sequence[int]) -> tuple[Int[Tensor, " r"], Int[Tensor, " r"]]:
+        """Row and position of the token that each component stands at in each prompt."""
+        places = [self.prompts.positions(self.components[index].position) for index in chosen]
+        at = torch.cat([place for place in places if place is not None])
+        return torch.arange(len(self.prompts)).repeat(len(chosen)), at
+
+    def _place(self, index: int) -> Component:
+        """Where a component is replaced: itself, or the stream above its block."""
+        component = self.components[index]
+        if index not in self.lifted:
+            return component
+        layer = self.model.hook(component.hook).layer
+        return Component("residual", _stem_hook((layer or 0) + 1), None, component.position)
+
     def by_layer(self) -> dict[int | None, list[int]]:
-        """Components of each block by number, those that reach furthest to the left first."""
+        """Components by the block that passes begin at, those that reach furthest to the left first.
+
+        Above the last block only what stands at a last token is read: nothing else has a pass.
+        """
         layers: dict[int | None, list[int]] = defaultdict(list)
         for index in sorted(range(len(self.components)), key=lambda index: self.start([index])):
-            layers[self.model.hook(self.components[index].hook).layer].append(index)
+            own = self.model.hook(self.components[index].hook).layer
+            layer = own + 1 if own is not None and index in self.lifted else own
+            _, at = self._tokens([index]) if index in self.lifted else (None, self.prompts.last)
+            if layer != self.model.n_layers or bool((at == self.prompts.last).any()):
+                layers[layer].append(index)
         return layers
+
+    def at_end(self, chosen: Sequence[int]) -> Float[Tensor, "m p"]:
+        """Outcomes where the stream above the last block is replaced."""
+        rows, at = self._tokens(chosen)
+        new = torch.cat([self.lifted[index] for index in chosen])[:, None]
+        with edit(self.model, {f"blocks.{self.model.n_layers - 1}.hook_resid_post": lambda _: new}):
+            ids = self.prompts.token_ids[rows, at][:, None].to(self.model.device)
+            with Stem(self.model.n_layers - 1, new).entered(self.model):
+                outputs = self.model.hf(input_ids=ids, use_cache=False).logits[:, 0]
+        found = self.outcome(outputs, self.prompts.repeat(len(chosen))).view(len(chosen), -1).double().cpu()
+        return torch.where(at.view(len(chosen), -1) == self.prompts.last, found, self.unedited)
 
     def start(self, chosen: Sequence[int]) -> int:
         """The first token that any of the components stands at, in any prompt."""
@@ -118,7 +189,7 @@ class _Sweep:
         stem = None
         if layer is not None:
             stem = Stem(layer, self.base[_stem_hook(layer)][:, start:].repeat(len(chosen), 1, 1))
-        edits = self._edits([self.components[index] for index in chosen], start)
+        edits = self._edits(chosen, start)
         if start == 0 or self.prefixes is None:
             outputs = last_outputs(self.model, rows, edits, stem=stem)
         else:
@@ -127,15 +198,23 @@ class _Sweep:
         # What is replaced after a prompt's last token is padding.
         return torch.where(self.prompts.last < start, self.unedited, found)
 
-    def _edits(self, components: Sequence[Component], start: int) -> dict[str, Edit]:
+    def _edits(self, chosen: Sequence[int], start: int | None) -> dict[str, Edit]:
+        """Edits of a pass that has a block of rows for each component."""
+        placed = [self._place(index) for index in chosen]
         writes: dict[str, Edit] = {}
-        for hook in hooks_of(components):
-            blocks = [block for block, component in enumerate(components) if component.hook == hook]
-            own = [components[block] for block in blocks]
-            new = parts_written(
-                self.model, self.prompts, own, self.base[hook], self.values, self.dictionaries.get(hook)
-            )
-            writes[hook] = _Write(list(_spots(self.model, self.prompts, blocks, own, new)), start)
+        for hook in hooks_of(placed):
+            blocks = [block for block, component in enumerate(placed) if component.hook == hook]
+            # What was lifted is known; the rest is found from what stands.
+            blocks.sort(key=lambda block: chosen[block] in self.lifted)
+            known = [self.lifted[chosen[block]] for block in blocks if chosen[block] in self.lifted]
+            own = [placed[block] for block in blocks]
+            found = parts_written(
+                self.model, self.prompts, own[: len(own) - len(known)], self.base[hook], self.values,
+                self.dictionaries.get(hook),
+            )  # fmt: skip
+            everywhere = (new[:, None].expand(-1, self.prompts.token_ids.shape[1], -1) for new in known)
+            spots = spots_of(self.model, self.prompts, blocks, own, chain(found, everywhere))
+            writes[hook] = Write(list(spots), start)
         return writes
 
 
@@ -143,50 +222,6 @@ def _stem_hook(layer: int) -> str:
     return f"blocks.{layer}.hook_resid_pre"
 
 
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """Columns of some rows, at one position of each (positions) or at all."""
-
-    rows: Int[Tensor, " r"]
-    positions: Int[Tensor, " r"] | None
-    columns: slice
-    new: Float[Tensor, "r w"] | Float[Tensor, "r t w"]
-
-
-def _spots(
-    model: Model,
-    prompts: Prompts,
-    blocks: Sequence[int],
-    components: Sequence[Component],
-    new: Iterator[Float[Tensor, "p t w"]],
-) -> Iterator[_Spot]:
-    index = torch.arange(len(prompts))
-    together: dict[tuple[int, int], list[_Spot]] = defaultdict(list)
-    for block, component, part in zip(blocks, components, new, strict=True):
-        rows, columns = block * len(prompts) + index, component.columns(model)
-        positions = prompts.positions(component.position)
-        if positions is None:
-            yield _Spot(rows, None, columns, part)
-        else:
-            spot = _Spot(rows, positions, columns, part[index, positions])
-            together[columns.start, columns.stop].append(spot)
-    for spots in together.values():
-        places = torch.cat([spot.positions for spot in spots if spot.positions is not None])
-        rows, parts = torch.cat([spot.rows for spot in spots]), torch.cat([spot.new for spot in spots])
-        yield _Spot(rows, places, spots[0].columns, parts)
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """An edit, of the tokens from `start` on, that writes into its own copy."""
-
-    spots: list[_Spot]
-    start: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        for spot in self.spots:
-            if spot.positions is None:
-                x[spot.rows, :, spot.columns] = spot.new.to(x)
-            else:
-                x[spot.rows, spot.positions - self.start, spot.columns] = spot.new.to(x)
-        return x
+def _mixed_hook(layer: int) -> str:
+    """The last place at which a token has read others: beyond it a block works on each alone."""
+    return f"blocks.{layer}.attn.hook_z"

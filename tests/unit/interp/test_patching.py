@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.component_values import standing
-from interp.components import Component, block_components
+from interp.components import Component, block_components, write_part
 from interp.errors import ConfigError, DataError, ShapeError
 from interp.forward import last_outputs
 from interp.interventions import From
@@ -16,7 +16,7 @@ from interp.models import Model
 from interp.outcomes import LOGIT_DIFFERENCE, Outcome, kl_from
 from interp.patching import patch_sweep
 from interp.path_patching import path_patching
-from interp.prompts import PromptPairs, prompts_of
+from interp.prompts import PromptPairs, Prompts, prompts_of
 from interp.sweep_cells import Places, block_cells, every_position, feature_cells, listed_cells
 from interp.two_runs import DIRECTIONS, Direction
 from tests.dictionaries import RandomDictionary
@@ -89,6 +89,33 @@ def test_a_sweep_is_the_definition_cell_by_cell(rows_per_pass: int) -> None:
         assert found.effect.shape == (2, model.n_layers, 6)
         np.testing.assert_allclose(found.effect.flatten(), expected, rtol=1e-9, atol=1e-12)
         assert np.abs(found.effect).max() > 0.05
+
+
+@pytest.mark.parametrize("kind", [*CONFIGS, *ENCODERS])
+def test_passes_that_are_cut_short_are_whole_passes(kind: str) -> None:
+    model, pairs = tiny_model(kind), made_pairs()
+    hooks = {"residual": "hook_resid_post", "neuron": "mlp.hook_post", "attention": "hook_attn_out"}
+    parts = [
+        Component(k, f"blocks.{n}.{hook}", 3 if k == "neuron" else None) for k, hook in hooks.items() for n in (1, 2)
+    ]
+    parts += [*block_components(model, "head", layers=[0, 2]), *block_components(model, "residual")]
+    parts += [Component("head", f"blocks.{layer}.attn.hook_{letter}", 1) for layer in (0, 2) for letter in "qkv"]
+    cells = listed_cells([part.at(position) for part in parts for position in (1, 3, "last")])
+    outcome = outcome_for(model)
+    found = patch_sweep(model, pairs, cells, outcome=outcome).effect
+    source = standing(model, pairs.clean, list(dict.fromkeys(part.hook for part in parts)))
+
+    def judged(edits: dict | None, side: Prompts) -> Tensor:
+        with torch.no_grad():
+            return outcome(last_outputs(model, side, edits), pairs.clean)
+
+    base, there = judged(None, pairs.corrupt), judged(None, pairs.clean)
+    for place, component in enumerate(cells.components):
+        columns, at = component.columns(model), pairs.corrupt.positions(component.position)
+        new = source[component.hook][:, :, columns]
+        moved = judged({component.hook: lambda x, n=new, c=columns, at=at: write_part(x, n, c, at)}, pairs.corrupt)
+        expected = float((moved - base).mean() / (there - base).mean())
+        assert found[place] == pytest.approx(expected, rel=1e-3, abs=5e-4), component
 
 
 @pytest.mark.parametrize("kind", [*CONFIGS, *ENCODERS])
