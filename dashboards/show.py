@@ -19,6 +19,7 @@ from dashboards.page import render, write_report
 from dashboards.probe_view import accuracy_figure, confusion_figure, direction_figure, token_figure
 from dashboards.run_figures import run_figures
 from dashboards.run_record import RunRecord, load_run
+from dashboards.spread_plan_view import growth_figure
 from dashboards.steering_view import causal_sweep_figure, dose_response_figure
 from dashboards.theme import LIGHT, Theme
 from dashboards.training_view import loss_figure
@@ -33,6 +34,7 @@ from probes.contrast import Contrast
 from probes.disentanglement_report import DisentanglementReport
 from probes.probe_results import Confusion, DirectionMap, ProbeReport, ScoredText
 from saes.feature_statistics import FeatureStatistics
+from saes.planning.spread_plan import SpreadPlan
 
 NOTEBOOK_WINDOWS = 1 << 16
 """Contexts of a page inside a notebook, which saves what it shows."""
@@ -106,6 +108,8 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         return precision_figure(result, theme)
     if isinstance(result, LensDivergence):
         return divergence_figure(result, theme)
+    if isinstance(result, SpreadPlan):
+        return growth_figure((result,), theme)
     if _is_metrics(result):
         return loss_figure(result, theme)  # type: ignore[arg-type]
     raise ConfigError(f"got a {type(result).__name__}; expected a run, a result or rows of metrics")

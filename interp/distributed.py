@@ -19,8 +19,11 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from interp.errors import ConfigError, InterpError, RankLostError
+from interp.launcher import local_rank, n_ranks, own_rank
 
 T = TypeVar("T")
 TIMEOUT = "INTERP_RANK_TIMEOUT"
@@ -172,28 +175,27 @@ def _lost(reason: str) -> str:
     return f"another rank was lost ({reason}); what was checkpointed is kept: go on with --resume, on fewer ranks too"
 
 
-def n_ranks_wanted() -> int:
-    """How many processes `torchrun` has started; one without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 @contextmanager
 def opened_ranks() -> Iterator[Ranks]:
     """The processes that `torchrun` started, connected; those after the first are silent until they end.
 
     Raises: RankLostError if they cannot find each other, or one is lost; ConfigError for a time limit that is none.
     """
-    if n_ranks_wanted() == 1:
+    ranks = Ranks(own_rank(), n_ranks())
+    if ranks.n == 1:
         yield ALONE
         return
-    ranks = Ranks(int(os.environ["RANK"]), n_ranks_wanted())
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    on_gpu = torch.cuda.is_available() and local < torch.cuda.device_count()
+    on_gpu = torch.cuda.is_available() and local_rank() < torch.cuda.device_count()
     if on_gpu:
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local_rank())
     limit = timedelta(seconds=_timeout())
     with _together():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=limit)
+        where: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.n, "timeout": limit}
+        store, _, _ = next(iter(rendezvous("env://", ranks.rank, ranks.n, timeout=limit)))
+        # Restarted on one machine, ranks meet in the store where those before them left their addresses.
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":
+            store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", store=store, **where)
     try:
         with _ended_by_term(), _silent(ranks):
             yield ranks
@@ -249,6 +251,6 @@ def _ended_by_term() -> Iterator[None]:
 
 def check_devices(ranks: Ranks, device: torch.device) -> None:
     """Raises: ConfigError if ranks outnumber the GPUs of their machine."""
-    if ranks.n > 1 and device.type == "cuda" and int(os.environ.get("LOCAL_RANK", "0")) >= torch.cuda.device_count():
-        n = torch.cuda.device_count()
+    n = torch.cuda.device_count()
+    if ranks.n > 1 and device.type == "cuda" and local_rank() >= n:
         raise ConfigError(f"torchrun: got more ranks than this machine's {n} GPUs; give --nproc-per-node {n}")

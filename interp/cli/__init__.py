@@ -1,6 +1,5 @@
 """The `interp` command. Figures go to standard output, everything else to standard error."""
 
-import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -8,6 +7,7 @@ from importlib.metadata import version
 import click
 
 from interp.errors import InterpError
+from interp.launcher import n_ranks, own_rank
 
 # Command -> module that holds it. Read when used, so that `interp --help` does not wait for torch.
 _COMMANDS = {
@@ -88,7 +88,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and give its exit code: 0, or 2 for whatever the user can mend."""
     words = tuple(sys.argv[1:] if arguments is None else arguments)
-    if _n_processes() > 1 and words[:1] and words[0] in _COMMANDS and words[0] not in _TOGETHER:
+    if n_ranks() > 1 and words[:1] and words[0] in _COMMANDS and words[0] not in _TOGETHER:
         return _say(f"{words[0]}: runs in one process; start it without torchrun (with it: {', '.join(_TOGETHER)})")
     try:
         done = cli.main(arguments, prog_name="interp", standalone_mode=False)
@@ -106,13 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _n_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _say(message: str) -> int:
-    rank = os.environ.get("RANK", "0") if _n_processes() > 1 else "0"
-    who = "" if rank == "0" else f"rank {rank}: "
+    who = f"rank {own_rank()}: " if own_rank() else ""
     print(f"interp: {who}{' '.join(message.split())}", file=sys.stderr)
     return 2
 

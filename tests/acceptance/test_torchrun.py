@@ -201,20 +201,30 @@ def _children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for the ranks' processes in /proc")
-def test_a_killed_rank_ends_the_run_and_one_process_goes_on(inputs, tmp_path):
-    run = tmp_path / "run"
-    flags = _flags({**inputs, **SMALL, "tokens": 64 * 400, "recording.checkpoint_every": 10, "out": run})
-    starts = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "interp"]
-    with (tmp_path / "log").open("w") as log:
+def _launched(flags, log, *more):
+    """torchrun with two ranks, of which the second is killed once there is a checkpoint."""
+    run = Path(flags[flags.index("--out") + 1])
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", *more, "--nproc-per-node", "2"]
+    with log.open("w") as file:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        launcher = subprocess.Popen([*starts, "train", *flags], stdout=log, stderr=log, env=environment)
-        while launcher.poll() is None and not (run / "checkpoints" / "latest").exists():
-            time.sleep(0.01)
-        second = next(pid for pid in _children(launcher.pid) if _rank_of(pid) == 1)
-        os.kill(second, signal.SIGKILL)
-        assert launcher.wait(60) != 0
-    told = (tmp_path / "log").read_text()
+        command = [*words, "-m", "interp", "train", *flags]
+        launcher = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+    while launcher.poll() is None and not (run / "checkpoints" / "latest").exists():
+        time.sleep(0.01)
+    second = next(pid for pid in _children(launcher.pid) if _rank_of(pid) == 1)
+    os.kill(second, signal.SIGKILL)
+    return launcher
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for the ranks' processes in /proc")
+
+
+@needs_proc
+def test_a_killed_rank_ends_the_run_and_one_process_goes_on(inputs, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    flags = _flags({**inputs, **SMALL, "tokens": 64 * 400, "recording.checkpoint_every": 10, "out": run})
+    assert _launched(flags, log).wait(200) != 0
+    told = log.read_text()
     (line,) = [line for line in told.splitlines() if line.startswith("interp: ")]
     assert "another rank was lost" in line
     # What torchrun says of a failure ends with a trace of its own.
@@ -225,6 +235,16 @@ def test_a_killed_rank_ends_the_run_and_one_process_goes_on(inputs, tmp_path):
     assert main(["train", *flags, "--resume"]) == 0
     assert [row["step"] for row in _rows(run)] == list(range(5, 401, 5))
     assert not (run / "stopped.json").exists()
+
+
+@needs_proc
+@pytest.mark.slow
+def test_torchrun_starts_lost_ranks_again_and_they_go_on(inputs, tmp_path):
+    run, log = tmp_path / "run", tmp_path / "log"
+    flags = _flags({**inputs, **SMALL, "tokens": 64 * 400, "recording.checkpoint_every": 10, "out": run})
+    assert _launched([*flags, "--resume"], log, "--max-restarts", "1").wait(250) == 0
+    assert [row["step"] for row in _rows(run)] == list(range(5, 401, 5))
+    assert log.read_text().count("another rank was lost") == 1
 
 
 def test_commands_that_run_alone_say_so(monkeypatch, capsys):
