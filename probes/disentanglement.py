@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from interp.errors import DataError, ShapeError
-from probes.dci import fit_dci
+from probes.dci import DCI, fit_dci
 from probes.geometry import geometry
 from probes.half_samples import half_sample_score, random_halves
 from probes.infomec import InfoMEC, active_codes, fit_infomec, info_explicitness, info_modularity
@@ -99,25 +99,21 @@ def disentangle(
     held = np.asarray(codes[:, varied], dtype=np.float64)
     _, member = np.unique(clusters, return_inverse=True)
     said = tell or (lambda *_: None)
-    said(name, 0, n_halves + 3)
+    said(name, 0, n_halves + 2)
     found = fit_infomec(held, labels, member, seed=seed)
-    said(name, 1, n_halves + 3)
+    said(name, 1, n_halves + 2)
     dci = fit_dci(held, labels, random_halves(member, 1, seed=seed)[0], seed=seed)
-    said(name, 2, n_halves + 3)
+    said(name, 2, n_halves + 2)
     information = binned_information(held, labels)
-    values = _unfitted(held, labels, found.nmi, information)
-    draws = []
+    halves = []
     for index, half in enumerate(random_halves(member, n_halves, seed=seed + 1)):
-        draws.append(_unfitted(held[half], labels[half]))
-        said(name, index + 3, n_halves + 3)
-    scores = {metric: half_sample_score(value, [draw[metric] for draw in draws]) for metric, value in values.items()}
-    scores |= {INFO_E: _explicitness(found, member, seed)}
-    scores |= {DCI_D: Score(dci.disentanglement), DCI_C: Score(dci.completeness), DCI_I: Score(dci.informativeness)}
-    scores |= {COMMONEST: Score(dci.baseline)}
+        halves.append(_unfitted(held[half], labels[half]))
+        said(name, index + 3, n_halves + 2)
+    scores = _with_intervals(_unfitted(held, labels, found.nmi, information), halves)
+    scores |= {INFO_E: _explicitness(found, member, seed), **_of_trees(dci)}
     ungated = (scores[INFO_M].value, scores[INFO_C].value)
     if found.is_gated:
         scores |= {INFO_M: Score(math.nan), INFO_C: Score(math.nan)}
-    said(name, n_halves + 3, n_halves + 3)
     return Disentanglement(
         name=name,
         factors=tuple(factor.name for factor in factors),
@@ -165,6 +161,15 @@ def _checked(
     if np.unique(clusters).size < 2:
         raise DataError("got one cluster of examples; give at least two words or documents")
     return np.stack([f.labels for f in factors], axis=1)
+
+
+def _of_trees(dci: DCI) -> dict[str, Score]:
+    values = (dci.disentanglement, dci.completeness, dci.informativeness, dci.baseline)
+    return {name: Score(value) for name, value in zip((DCI_D, DCI_C, DCI_I, COMMONEST), values, strict=True)}
+
+
+def _with_intervals(values: Mapping[str, float], halves: Sequence[Mapping[str, float]]) -> dict[str, Score]:
+    return {metric: half_sample_score(value, [half[metric] for half in halves]) for metric, value in values.items()}
 
 
 def _unfitted(
