@@ -131,17 +131,18 @@ def _sections(report: ProbeReport, figures: dict[str, Any]) -> Iterator[str]:
         yield f"<h2>Directions</h2>{_paragraph(f'{_DIRECTIONS} At {at}.')}{_place('directions')}"
     if "erasure" in figures:
         yield f"<h2>Erasure</h2>{_paragraph(_ERASURE)}{_place('erasure')}{_erasures(report)}"
-    yield from _grid("Sparse probes", "sparse ", figures)
+    wide = any(site.is_dictionary for site in report.sites)
+    yield from _grid("Sparse probes", "sparse ", figures, wide=wide)
     if report.texts:
         yield f'<h2>Tokens</h2>{_paragraph(_TEXTS)}<div id="texts"></div>'
     yield f"<h2>Provenance</h2>{_provenance(report)}"
 
 
-def _grid(title: str, prefix: str, figures: dict[str, Any]) -> Iterator[str]:
+def _grid(title: str, prefix: str, figures: dict[str, Any], *, wide: bool = False) -> Iterator[str]:
     names = [name for name in figures if name.startswith(prefix)]
     if names:
         cells = "".join(f"<div><h3>{html.escape(n.removeprefix(prefix))}</h3>{_place(n)}</div>" for n in names)
-        yield f'<h2>{title}</h2><div class="grid">{cells}</div>'
+        yield f'<h2>{title}</h2><div class="{"stack" if wide else "grid"}">{cells}</div>'
 
 
 def _place(name: str) -> str:

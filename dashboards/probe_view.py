@@ -24,6 +24,7 @@ _LINES = (
 _LEVELS = ((results.BAG_OF_TOKENS, "dash"), (results.MAJORITY, "dot"))
 _MOST_WRITTEN = 16
 """Classes of a confusion matrix whose cells have room for a figure."""
+_SPARSE_DASHES = {results.K_SPARSE: "solid", results.RANDOM_FEATURES: "dot", results.GROUP_SPARSE: "dash"}
 _ONE_TWO_FIVE = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
 SPLIT_TITLES = {"document": "new documents", "word": "new words in new documents"}
 
@@ -159,27 +160,34 @@ def erasure_figure(report: ProbeReport, theme: Theme = LIGHT) -> go.Figure:
 
 
 def sparse_figure(report: ProbeReport, attribute: str, theme: Theme = LIGHT) -> go.Figure:
-    """Held-out accuracy by the number of inputs used: k-sparse and random features, and group-sparse probes."""
-    kinds = (results.K_SPARSE, results.RANDOM_FEATURES, results.GROUP_SPARSE)
+    """Held-out accuracy by the number of inputs used: k-sparse and random features, and group-sparse probes.
+
+    A colour is a site, a dash a kind of probe.
+    """
     split = next(iter(report.splits[attribute]))
     held = {
         (kind, site): rows
-        for kind in kinds
+        for kind in _SPARSE_DASHES
         for site in dict.fromkeys(row.site for row in report.rows)
         if (rows := [r for r in report.find(attribute, split, kind, site=site) if r.n_inputs])
     }
     if not held:
         raise ConfigError(f"got a report without sparse probes of {attribute}; give SAEs, or --group-sparse true")
     figure = go.Figure()
-    for index, ((kind, site), rows) in enumerate(held.items()):
-        colour = theme.muted if kind == results.RANDOM_FEATURES else CATEGORIES[index % len(CATEGORIES)]
+    sites = list(dict.fromkeys(site for _, site in held))
+    for (kind, site), rows in held.items():
         rows = sorted(rows, key=lambda row: row.n_inputs or 0)
-        line = _line(rows, f"{kind}, {short_site(site)}", colour, "solid", legend=True)
+        colour = CATEGORIES[sites.index(site) % len(CATEGORIES)]
+        line = _line(rows, f"{kind}, {short_site(site)}", colour, _SPARSE_DASHES[kind], legend=True)
         line.x = [row.n_inputs for row in rows]
         figure.add_trace(line)
     figure.update_xaxes(type="log", title_text="inputs used (log)", tickvals=_ONE_TWO_FIVE)
     figure.update_yaxes(title_text=f"{attribute}: held-out accuracy")
-    return _framed(figure, theme, height=320, legend=True)
+    _framed(figure, theme, height=340, legend=True)
+    if len(held) > 1:
+        beside = {"orientation": "v", "x": 1.01, "y": 1, "yref": "paper", "xanchor": "left", "yanchor": "top"}
+        figure.update_layout(legend=beside, margin={"t": 12})
+    return figure
 
 
 def token_figure(text: ScoredText, theme: Theme = LIGHT) -> go.Figure:
@@ -256,10 +264,12 @@ def _whiskers(scores: Sequence[Score], colour: str) -> dict[str, Any]:
 
 def _level(row: ProbeRow, sites: Sequence[str], dash: str, theme: Theme, *, legend: bool) -> go.Scatter:
     text = results.score_text(row.score)
+    # A line needs two ends: at one site alone a bar stands for it.
+    mark = {"symbol": "line-ew", "size": 60, "line": {"color": theme.ink, "width": 1}}
     return go.Scatter(
         x=[short_site(site) for site in sites], y=[row.score.value] * len(sites), name=row.probe, legendgroup=row.probe,
-        showlegend=legend, mode="lines", line={"color": theme.ink, "width": 1, "dash": dash},
-        hovertemplate=f"{row.probe}: {text}<extra></extra>",
+        showlegend=legend, mode="lines" if len(sites) > 1 else "lines+markers", marker=mark,
+        line={"color": theme.ink, "width": 1, "dash": dash}, hovertemplate=f"{row.probe}: {text}<extra></extra>",
     )  # fmt: skip
 
 
