@@ -13,6 +13,7 @@ from dashboards.contract import headline
 from dashboards.contrast_view import volcano_figure
 from dashboards.density_view import density_figure
 from dashboards.disentanglement_view import metrics_figure
+from dashboards.effects_view import effects_figure
 from dashboards.lens_view import divergence_figure, grid_figure, precision_figure
 from dashboards.map_view import map_figure
 from dashboards.page import render, write_report
@@ -24,6 +25,7 @@ from dashboards.steering_view import causal_sweep_figure, dose_response_figure
 from dashboards.theme import LIGHT, Theme
 from dashboards.training_view import loss_figure
 from interp.causal_sweep import CausalSweep
+from interp.effects import EffectGrid
 from interp.errors import ConfigError
 from interp.lenses.divergence import LensDivergence
 from interp.lenses.grid import LensGrid
@@ -84,6 +86,8 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         folder = result.path if isinstance(result, RunFolder) else Path(result)
         run = load_run(folder)
         return RunView(run, run_figures(run, theme) | _map(run, theme), folder, theme)
+    if isinstance(result, EffectGrid):
+        return effects_figure(result, theme)
     if isinstance(result, FeatureStatistics):
         return density_figure(result.density, result.level, theme)
     if isinstance(result, DoseResponse):

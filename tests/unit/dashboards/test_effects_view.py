@@ -5,6 +5,7 @@ import pytest
 
 from dashboards.effects_page import effects_page
 from dashboards.effects_view import effect_bars, effect_heatmap, effects_figure
+from dashboards.show import show
 from dashboards.theme import DARK, LIGHT
 from interp.effects import Axis, EffectGrid
 from interp.errors import ShapeError
@@ -81,3 +82,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_tokens_cannot_break_it() -> N
     assert 'src="http' not in page
     assert "Pairs whose own clean-corrupt difference is near zero: 1." in page
     assert "No interval" in page
+
+
+def test_a_notebook_shows_a_grid() -> None:
+    assert show(made_grid(2, 3)).data[0].type == "heatmap"
