@@ -52,4 +52,5 @@ def pronoun_pairs(model: Model) -> SplitPairs:
 
 
 def _is_one_token(model: Model, text: str) -> bool:
-    return len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return len(ids) == 1 and ids[0] != model.tokenizer.unk_token_id

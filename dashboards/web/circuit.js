@@ -3,7 +3,6 @@
 import { h, replace, svg } from "./dom.js";
 import { EmbeddedSource } from "./embedded_source.js";
 import { Figures } from "./figures.js";
-
 import { themeButton } from "./frame.js";
 import { factList } from "./overview.js";
 import { Appearance } from "./theme.js";
@@ -23,6 +22,14 @@ function range(interval) {
 
 function shortHook(name) {
   return name.replace("blocks.", "").replace("hook_", "");
+}
+
+// How many random circuits of as many nodes at each hook are less faithful.
+function beaten(beats, n) {
+  const size = ([nodes]) => nodes.toLocaleString("en-US");
+  if (beats.length === 0) return "no random circuits were drawn";
+  if (beats.every(([, share]) => share === 1)) return `more faithful than each of ${n} random circuits of ${beats.map(size).join(", ")} nodes`;
+  return `random circuits that are less faithful, of ${n} of each size: ${beats.map((one) => `${size(one)} nodes ${Math.round(100 * one[1])}%`).join(", ")}`;
 }
 
 class CircuitPage {
@@ -77,8 +84,7 @@ class CircuitPage {
   curves() {
     const lines = this.summary.curves.map(({ arm, half, beats, n_random: n }) => {
       const least = half === null ? "no size carries half" : `${half.toLocaleString("en-US")} nodes carry half`;
-      const beaten = beats.map(([size, beaten]) => `${size.toLocaleString("en-US")}: ${Math.round(100 * beaten)}%`).join(", ");
-      return `${arm}: ${least}; random circuits, ${n} of each size, that are less faithful, by nodes: ${beaten || "none drawn"}`;
+      return `${arm}: ${least}; ${beaten(beats, n)}`;
     });
     return `${lines.join(". ")}.`;
   }
