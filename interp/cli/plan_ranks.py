@@ -64,4 +64,4 @@ def _row(plan: SpreadPlan) -> list[str]:
 
 
 def _basis(plan: SpreadPlan) -> str:
-    return f"counted, nothing was run; rates of {plan.accelerator}: {plan.source}"
+    return f"counted, nothing was run. {plan.accelerator}: {plan.source}. Not measured: {', '.join(plan.not_measured)}"

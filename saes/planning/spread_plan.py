@@ -54,7 +54,7 @@ class SpreadPlan:
     aux_exchange_bytes: float
     accelerator: str
     source: str
-    measured: bool
+    not_measured: tuple[str, ...]
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -83,8 +83,8 @@ class SpreadPlan:
             raise ArtifactError(f"{path}: is no plan of a run on ranks, version {SCHEMA_VERSION}; plan again")
         held.pop("fits_memory", None)
         try:
-            return SpreadPlan(**held)
-        except TypeError:
+            return SpreadPlan(**{**held, "not_measured": tuple(held["not_measured"])})
+        except (KeyError, TypeError):
             raise ArtifactError(f"{path}: is damaged; plan again") from None
 
     def _repr_html_(self) -> str:
@@ -128,7 +128,7 @@ def plan_spread(counts: Counts, n_ranks: int, on: Accelerator) -> SpreadPlan:
         aux_exchange_bytes=aux_exchange(counts, n_ranks),
         accelerator=on.name,
         source=on.source,
-        measured=on.measured,
+        not_measured=on.not_measured,
     )
 
 
@@ -155,41 +155,56 @@ def counts_for_ranks(config: TrainConfig, typed: Mapping[str, ModelSizes]) -> Co
     return counts_of(config, open_source(config))
 
 
+def step_seconds(counts: Counts, n: int, on: Accelerator) -> float:
+    """One step of a rank, what it exchanges apart."""
+    b, d, sae = counts.config.batch_size, (counts.d_in + counts.d_out) / 2, counts.config.sae
+    product = 2 * counts.d_in * sae.d_sae * b / n / on.encoder_flops[sae.encoder_dtype]
+    # Kernels that do it all in one pass over the rows are for one rank, and so are those that sum up prefixes.
+    per_parameter = on.parameter_bytes if n == 1 else max(on.parameter_bytes, ADAM_BYTES + UPKEEP_BYTES)
+    per_prefix = 16 if n == 1 else 40
+    pre = on.entry_passes * b * sae.d_sae * _itemsize(counts)
+    moved = (pre + 16 * counts.k * b * d + per_parameter * counts.n_parameters) / n
+    return product + (moved + per_prefix * b * d * counts.n_prefixes) / on.bytes + on.seconds_per_step
+
+
+def _itemsize(counts: Counts) -> int:
+    return 2 if counts.config.sae.encoder_dtype == "bfloat16" else 4
+
+
 def _seconds(counts: Counts, n: int, on: Accelerator) -> dict[str, float]:
-    config = counts.config
-    b, f, d, sae = config.batch_size, config.sae.d_sae, (counts.d_in + counts.d_out) / 2, config.sae
-    product = 2 * counts.d_in * f * b / n / on.encoder_flops[sae.encoder_dtype]
-    # Selection reads a rank's pre-activations, entries are spread evenly, prefixes are everyone's.
-    moved = (12 * b * f + 16 * counts.k * b * d + (ADAM_BYTES + UPKEEP_BYTES) * counts.n_parameters) / n
-    moved += 16 * b * d * counts.n_prefixes
-    step = product + moved / on.bytes + on.seconds_per_step
     received = sum(step_exchange(counts, n).values()) / on.link(n)
     waits = n_exchanges(counts) * on.seconds_per_exchange if n > 1 else 0.0
     checkpoint = checkpoint_exchange(counts, n) / on.link(n) + counts.checkpoint_bytes / on.written_bytes
     written = counts.n_checkpoints + counts.sae_bytes / counts.checkpoint_bytes
     return {
         "harvest": counts.harvest_flops / n / on.forward_flops,
-        "steps": step * config.n_steps,
-        "exchange": (received + waits) * config.n_steps,
+        "steps": step_seconds(counts, n, on) * counts.config.n_steps,
+        "exchange": (received + waits) * counts.config.n_steps,
         "checkpoints": checkpoint * written,
     }
 
 
 def _memory(counts: Counts, n: int, on: Accelerator) -> dict[str, int]:
     """The most that a rank's device holds at once; harvesting and steps take turns."""
-    b, o, g = counts.config.batch_size, counts.d_out, counts.n_prefixes
-    own = -(-counts.config.sae.d_sae // n)
-    chunk = min(b * own, CHUNK_ENTRIES_CPU if on.name == "cpu" else CHUNK_ENTRIES_GPU)
-    # Pre-activations of a chunk and what of them is looked at; codes in both orders; everyone's candidates, sorted.
-    selection = 8 * chunk + int(200 * counts.k * b / n) + (3 * 4 * n * int(counts.k) * b if n > 1 else 0)
-    # Sums of groups: a rank's, their pulls, and the gradient.
-    step = selection + 4 * b * (3 * g * o + 5 * max(counts.d_in, o))
     return {
         "model": counts.model_bytes,
         "shuffle buffer": counts.block_bytes,
         "SAE, gradients, optimiser": counts.trained_bytes // n,
-        "work": max(counts.harvest_workspace_bytes, step),
+        "work": max(counts.harvest_workspace_bytes, step_workspace(counts, n, on)),
     }
+
+
+def step_workspace(counts: Counts, n: int, on: Accelerator) -> int:
+    """Bytes that a step of a rank holds beside what is trained."""
+    config, o, g = counts.config, counts.d_out, counts.n_prefixes
+    b, own = config.batch_size, -(-config.sae.d_sae // n)
+    chunk = min(b * own, CHUNK_ENTRIES_CPU if on.name == "cpu" else CHUNK_ENTRIES_GPU)
+    # Pre-activations of a chunk and what of them is looked at; codes in both orders; everyone's candidates, sorted.
+    selection = 8 * chunk + int(200 * counts.k * b / n) + (12 * n * int(counts.k) * b if n > 1 else 0)
+    copied = 2 * own * counts.d_in if config.sae.encoder_dtype == "bfloat16" else 0
+    # Sums of groups: of several ranks also their pulls, and the gradient.
+    sums = (1 if n == 1 else 3) * g * o
+    return selection + copied + 4 * b * (sums + 7 * max(counts.d_in, o))
 
 
 def growth(counts: Counts, ranks: Sequence[int], on: Accelerator) -> tuple[SpreadPlan, ...]:
