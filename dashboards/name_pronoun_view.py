@@ -110,7 +110,13 @@ def _count(study: Result, side: str) -> int:
     return sum(len(names) for names in study["names"][side].values())
 
 
-def _command(config: Result) -> str:
-    flags = {"model": "--model", "dataset": "--dataset", "hook": "--hook", "names": "--names", "run": "--run"}
-    given = " ".join(f"{flag} {config[name]}" for name, flag in flags.items() if config[name] is not None)
-    return f"interp study name-pronoun {given} --seed {config['seed']} --out {config['out']}"
+def _command(config: Mapping[str, Any]) -> str:
+    """The command line that gives the same again, every setting told."""
+    return " ".join(
+        ("interp study name-pronoun", *(_flag(name, value) for name, value in config.items() if value is not None))
+    )
+
+
+def _flag(name: str, value: object) -> str:
+    told = ",".join(map(str, value)) if isinstance(value, list) else value
+    return f"--{name.replace('_', '-')} {told}"

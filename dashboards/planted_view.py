@@ -138,8 +138,16 @@ def planted_page(study: Result) -> str:
     return render_analysis(page)
 
 
-def _command(config: Mapping[str, object]) -> str:
-    return f"interp study planted-rule --layer {config['layer']} --seed {config['seed']} --out {config['out']}"
+def _command(config: Mapping[str, Any]) -> str:
+    """The command line that gives the same again, every setting told."""
+    return " ".join(
+        ("interp study planted-rule", *(_flag(name, value) for name, value in config.items() if value is not None))
+    )
+
+
+def _flag(name: str, value: object) -> str:
+    told = ",".join(map(str, value)) if isinstance(value, list) else value
+    return f"--{name.replace('_', '-')} {told}"
 
 
 _COLUMNS = (

@@ -100,7 +100,7 @@ def test_the_planted_rule_is_drawn_for_both_models():
     np.testing.assert_allclose(probe.data[0].error_y.array, [0.1, 0.0])
     dots = ablation_figure(study)
     assert [len(trace.x) for trace in dots.data] == [2, 1, 2, 1]
-    assert "interp study planted-rule --layer 1" in planted_page(study)
+    assert "interp study planted-rule --model embedded --layer 1" in planted_page(study)
 
 
 def test_names_and_pronouns_are_drawn_with_their_matched_sets():
