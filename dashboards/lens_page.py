@@ -24,20 +24,22 @@ STYLES = ("base.css", "layout.css", "overview.css", "lens.css")
 ENTRY = "lens.js"
 
 
-def write_lens_report(run_folders: Sequence[Path], grids: Sequence[LensGrid], out: Path | None = None) -> Path:
-    """Write lens runs as one page, by default to report.html in the first, and give its path.
+def write_lens_report(
+    run_folders: Sequence[Path], grids: Sequence[LensGrid], out: Path | None = None, *, table: LensTable | None = None
+) -> Path:
+    """Write lens runs as one page, by default to report.html in the first, and give its path; `table` replaces theirs.
 
     Raises: ArtifactError if a folder holds no lens run or is damaged; StorageError if the page cannot be written.
     """
     folders = [LensFolder.open(path) for path in run_folders]
     path = out or folders[0].run.report_path
-    write_text(path, render_lens(folders, grids))
+    write_text(path, render_lens(folders, grids, table=table))
     return path
 
 
-def render_lens(folders: Sequence[LensFolder], grids: Sequence[LensGrid]) -> str:
+def render_lens(folders: Sequence[LensFolder], grids: Sequence[LensGrid], *, table: LensTable | None = None) -> str:
     """The whole page as text."""
-    tables = [table for folder in folders if (table := folder.table()) is not None]
+    tables = [held for folder in folders if (held := table or folder.table()) is not None]
     divergences = [found for folder in folders if (found := folder.divergence()) is not None]
     told = _summary(folders, tables, divergences, grids)
     resources = {

@@ -46,6 +46,8 @@ _REPORT_EXAMPLES = """\b
 Examples:
   interp lens report runs/lens_future_quick                                 writes report.html into the run
   interp lens report runs/lens_tuned runs/lens_future_quick --out lens.html  both on one page
+  interp lens apply runs/lens_future_quick --measure --tuned runs/lens_tuned --out both.json
+  interp lens report runs/lens_future_quick --table both.json               with the tuned lens among the arms
 """
 
 
@@ -141,14 +143,18 @@ def apply(
 @click.argument("run_folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="File to write; by default report.html in the first run.")
 @click.option("--text", help="Text of the grid; one of the model's own kind if not given.")
-def report(run_folders: tuple[Path, ...], out: Path | None, text: str | None) -> None:
+@click.option(
+    "--table", type=click.Path(path_type=Path), help="Table of `apply --measure --out` to show instead of a run's own."
+)
+def report(run_folders: tuple[Path, ...], out: Path | None, text: str | None, table: Path | None) -> None:
     """Write one or several lens runs as one HTML file that opens offline.
 
     The layer by token grid, precision and surprisal by layer and distance, the divergence of tuned and logit lens.
     """
     from dashboards.lens_page import write_lens_report
 
-    path = write_lens_report(run_folders, grids_of(run_folders, text), out)
+    held = None if table is None else LensTable.load(table)
+    path = write_lens_report(run_folders, grids_of(run_folders, text), out, table=held)
     print(path)
 
 
@@ -186,6 +192,8 @@ def _print_divergence(found: LensDivergence) -> None:
         for layer in found.layers
     ]
     title = f"KL to the model, nats per token ({found.n_tokens:,} tokens of {found.n_documents:,} documents)"
+    if found.reconstructed:
+        title += f", {', '.join(map(layer_name, found.reconstructed))} as reconstructed"
     print_grid(title, ("", "logit lens", "tuned lens", "tuned - logit", ""), rows)
 
 

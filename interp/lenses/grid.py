@@ -127,13 +127,14 @@ class LensGrid:
         )
 
 
-def encode_text(model: Model, text: str) -> Int[Tensor, "1 t"]:
-    """A text's tokens behind BOS.
+def encode_text(model: Model, text: str, *, cut: bool = False) -> Int[Tensor, "1 t"]:
+    """A text's tokens behind BOS; `cut`: as many of them as the model reads.
 
     Raises: DataError if it is empty or longer than the model reads.
     """
     ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     begin = [] if model.bos_token_id is None else [model.bos_token_id]
+    ids = ids[: model.context_size - len(begin)] if cut else ids
     n = len(begin) + len(ids)
     if not ids or n > model.context_size:
         raise DataError(f"--text: got {n} tokens; expected 1 to {model.context_size}, BOS included; give other text")

@@ -128,14 +128,14 @@ def measure_again(
 
 
 def grids_of(run_folders: Sequence[Path], text: str | None = None) -> list[LensGrid]:
-    """Every grid that runs can give of one text: the logit lens once, then each lens and method.
+    """Every grid that runs can give of one text (None: the opening of a story): the logit lens once, then each method.
 
     Raises: ArtifactError for a damaged run; DataError for a text that does not fit.
     """
     grids: list[LensGrid] = []
     for path in run_folders:
         lens = open_lens(str(path), model_name=None, device="auto")
-        token_ids = encode_text(lens.model, text or DEFAULT_TEXT)
+        token_ids = encode_text(lens.model, DEFAULT_TEXT if text is None else text, cut=text is None)
         if not grids:
             grids.append(read_logit(lens.model, token_ids))
         if isinstance(lens, TunedLens):

@@ -64,10 +64,13 @@ def test_a_text_is_read_by_every_lens(runs, capsys):
 
 
 def test_a_lens_is_measured_again_beside_another(runs, capsys):
-    found = _json(capsys, "lens", "apply", str(runs / "future"), "--measure", "--tuned", str(runs / "tuned"))
+    measure = ["--measure", "--tuned", str(runs / "tuned"), "--out", str(runs / "both.json")]
+    found = _json(capsys, "lens", "apply", str(runs / "future"), *measure)
     held = json.loads((runs / "future" / "table.json").read_text())
     assert [row for row in found["rows"] if row["arm"] != "tuned lens"] == held["rows"]
     assert sum(row["arm"] == "tuned lens" for row in found["rows"]) == 2
+    assert main(["lens", "report", str(runs / "future"), "--table", str(runs / "both.json")]) == 0
+    assert '"arm":"tuned lens"' in (runs / "future" / "report.html").read_text(encoding="utf-8")
 
 
 def test_tables_are_printed_for_people(runs, capsys):

@@ -59,6 +59,7 @@ def test_texts_that_do_not_fit_are_refused():
     for text in ("", "w5 " * 30):
         with pytest.raises(DataError, match="expected 1 to 24, BOS included"):
             encode_text(MODEL, text)
+    assert encode_text(MODEL, "w5 " * 30, cut=True).tolist() == [[0] + [5] * 23]
 
 
 def test_it_saves_loads_and_prints(tmp_path):
