@@ -15,6 +15,7 @@ from interp.cli.study_names import command as name_hierarchy
 from interp.cli.study_planted import command as planted_rule
 from interp.cli.study_pronouns import command as name_pronoun
 from interp.cli.study_synthetic import command as synthetic
+from interp.cli.study_tokfsm import command as tokfsm
 from interp.cli.train import ALIASES
 from interp.recording import ProgressLines
 from interp.storage import make_folder, write_json
@@ -32,6 +33,7 @@ Examples:
   interp study name-hierarchy --out runs/names
   interp study name-pronoun --out runs/pronouns
   interp study planted-rule --out runs/planted
+  interp study tokfsm --out runs/tokfsm
   interp study architectures --hook blocks.2.hook_resid_post --tokens 300k --d-sae 1024 --k 16 --out runs/architectures
 """
 
@@ -146,3 +148,4 @@ command.add_command(name_hierarchy)
 command.add_command(architectures)
 command.add_command(planted_rule)
 command.add_command(name_pronoun)
+command.add_command(tokfsm)

@@ -1,0 +1,354 @@
+"""`interp codebook`: a model finetuned with discrete codes inside, and what its codes are about."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from interp.cli.evaluate import COUNT
+from interp.cli.options import ConfigCommand, config_options, overrides_from
+from interp.cli.output import json_option, print_facts, print_grid
+from interp.codebooks.config import CodebookConfig
+from interp.codebooks.evaluation import LanguageScores
+from interp.codebooks.files import CodebookModel, load_codebook_model
+from interp.codebooks.inspected import Inspection, inspect_run
+from interp.codebooks.names import CodeName
+from interp.codebooks.prompt_grid import PromptGrid, prompt_grid
+from interp.codebooks.record import CodeRecord
+from interp.codebooks.search import FoundCode, matching_tokens, read_word_sets, search_codes, token_matches
+from interp.codebooks.steering import COLUMNS, CodeSteering, steer_codes
+from interp.codebooks.training import train_codebooks
+from interp.datasets import open_stream
+from interp.errors import ConfigError
+from interp.recording import progress_of_stages
+from interp.runs import this_command
+from interp.storage import make_folder, write_text
+
+_EXAMPLES = """\b
+Examples:
+  interp codebook train configs/codebook_attn.yaml --out runs/codes
+  interp codebook inspect runs/codes --pattern " (he|she)" --prompt "Lily went to the park."
+  interp codebook search runs/codes "(dog|cat)"
+  interp codebook steer runs/codes --codes 2.attn.1.731 "Once upon a time" --pattern dog
+"""
+_TRAIN_EXAMPLES = """\b
+Examples:
+  interp codebook train configs/codebook_attn.yaml
+  interp codebook train configs/codebook_plain.yaml            the same finetune without codebooks
+  interp codebook train --model gpt2 --dataset stories.jsonl --at attn,mlp --k 16 --n-codes 10000 --out runs/gpt2
+  interp codebook train configs/codebook_attn.yaml --resume    after an interruption, bit for bit
+"""
+_INSPECT_EXAMPLES = """\b
+Examples:
+  interp codebook inspect runs/codes
+  interp codebook inspect runs/codes --pattern "[Dd]og" --words animals.json --tokens 200k
+  interp codebook inspect runs/codes --prompt "Lily went to the park." --json
+"""
+_SEARCH_EXAMPLES = """\b
+Examples:
+  interp codebook search runs/codes "(dog|cat)"
+  interp codebook search runs/codes --token dog
+  interp codebook search runs/codes --words animals.json --n 5
+"""
+_STEER_EXAMPLES = """\b
+Examples:
+  interp codebook steer runs/codes --codes 2.attn.1.731 "Once upon a time" --pattern dog
+  interp codebook steer runs/codes --codes 2.attn.1.731,3.attn.0.12 "Once upon a time" --pattern dog --where generated
+"""
+
+
+@click.group("codebook", epilog=_EXAMPLES)
+def command() -> None:
+    """Finetune a model with discrete codes inside, find what codes are about, and steer by them.
+
+    Codebooks are bottlenecks at attention heads, MLPs or the residual stream: at each token a few codes out of
+    thousands stand for the whole activation.
+    """
+
+
+@command.command("train", cls=ConfigCommand, epilog=_TRAIN_EXAMPLES)
+@click.argument("config_file", metavar="[CONFIG]", required=False, type=click.Path(path_type=Path))
+@config_options(CodebookConfig)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint if there is one.")
+@json_option
+def train(config_file: Path | None, resume: bool, as_json: bool, **flags: Any) -> None:
+    """Put codebooks into a model and finetune both.
+
+    Settings come from the YAML file CONFIG, then from flags. The base model is only read; the run folder holds the
+    finetuned weights in Hugging Face layout and the codebooks beside them.
+    """
+    config = CodebookConfig.load(config_file, overrides_from(CodebookConfig, flags))
+    folder = train_codebooks(config, resume=resume)
+    scores = LanguageScores.load(folder.run.evaluation_path)
+    facts = {
+        "folder": str(folder.run.path),
+        "model": str(folder.model),
+        "heldout_loss_nats": scores.loss_nats,
+        "heldout_loss_interval": scores.loss_interval,
+        "heldout_accuracy": scores.accuracy,
+        "heldout_accuracy_interval": scores.accuracy_interval,
+        "heldout_tokens": scores.n_tokens,
+    }
+    print_facts("Codebooks" if config.at else "Plain finetune", facts, as_json=as_json)
+
+
+@command.command("inspect", epilog=_INSPECT_EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--tokens", default=100_000, show_default=True, type=COUNT, help="Tokens to look at.")
+@click.option("--dataset", help="Text to look at, as in training; unset: the run's own held-out text.")
+@click.option("--pattern", "patterns", multiple=True, help="Regular expression to score codes and neurons on; repeat.")
+@click.option("--words", type=click.Path(path_type=Path), help="JSON file of {label: [words]} to score them on.")
+@click.option("--prompt", help="Text whose codes the page shows as a grid; unset: the first text.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of what is drawn.")
+@click.option("--out", type=click.Path(path_type=Path), help="Page to write; unset: report.html in the run.")
+@json_option
+def inspect(
+    run: Path,
+    tokens: int,
+    dataset: str | None,
+    patterns: tuple[str, ...],
+    words: Path | None,
+    prompt: str | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Say what each code is about: one pass over text.
+
+    How often codes are active, on which tokens and before which, in context; which go together and follow each other;
+    how well the best code tells a pattern or a set of words, beside the best neuron at the same recall; and for 30
+    codes drawn by seed whether what is shown tells where they are active elsewhere, beside 30 neurons. Writes
+    inspection.json, the record that `search` asks, and a page.
+    """
+    held = _with_codes(run)
+    texts = _token_texts(held)
+    sets = None if words is None else read_word_sets(words)
+    with progress_of_stages() as tell:
+        result, record = inspect_run(
+            held,
+            texts,
+            n_tokens=tokens,
+            dataset=dataset,
+            patterns=patterns,
+            word_sets=sets,
+            seed=seed,
+            provenance=_provenance(held, seed),
+            on_progress=tell,
+        )
+    record.save(held.folder.record_path)
+    result.save(held.folder.inspection_path)
+    grid = prompt_grid(held.model, held.codebooks, prompt or _first_text(record, texts), record)
+    page = _write_page(result, grid, record, out or held.folder.run.report_path)
+    if as_json:
+        print_facts("", result.to_json() | {"prompt": grid.to_json()}, as_json=True)
+    else:
+        _print_inspection(result, page)
+
+
+def _with_codes(run: Path) -> CodebookModel:
+    held = load_codebook_model(run)
+    if not held.codebooks.hooks:
+        raise ConfigError(f"{run}: is a plain finetune without codebooks; give a run that has some")
+    return held
+
+
+def _token_texts(held: CodebookModel) -> list[str]:
+    from dashboards.tokens import token_texts
+
+    return token_texts(held.model.tokenizer)
+
+
+def _provenance(held: CodebookModel, seed: int) -> dict[str, Any]:
+    manifest = held.folder.run.manifest()
+    return {
+        "command": this_command(),
+        "seed": seed,
+        "base model": manifest.model.get("name"),
+        "base model hash": manifest.model.get("content_hash"),
+        "finetuned model hash": held.model.content_hash,
+        "data": manifest.data.get("dataset"),
+        "codebooks at": ", ".join(held.config.at),
+        "codes, active at once": f"{held.config.n_codes}, {held.config.k}",
+    }
+
+
+def _first_text(record: CodeRecord, texts: list[str]) -> str:
+    return "".join(texts[token] for token in record.token_ids[record.row == record.row[0]][:24])
+
+
+def _write_page(result: Inspection, grid: PromptGrid, record: CodeRecord, out: Path) -> Path:
+    # Drawing is not needed to look at codes: a machine without plotly may leave it out.
+    from dashboards.codebook_view import codebook_page
+
+    write_text(out, codebook_page(result, grid, record))
+    return out
+
+
+def _print_inspection(result: Inspection, page: Path) -> None:
+    rows = [
+        (book.name, f"{book.n_active:,} of {book.n_codes:,}", f"{book.entropy_bits:.2f}", f"{book.perplexity:.0f}")
+        for book in result.books
+    ]
+    title = f"Codebooks on {result.n_tokens:,} tokens"
+    print_grid(title, ("", "active codes", "entropy, bits", "perplexity"), rows)
+    if result.detected:
+        cells = [
+            (
+                one.label,
+                *((one.code.unit, f"{one.code.precision:.3f}", f"{one.code.recall:.3f}") if one.code else ("–",) * 3),
+                *((one.neuron.unit, f"{one.neuron.precision:.3f}") if one.neuron else ("–",) * 2),
+            )
+            for one in result.detected
+        ]
+        columns = ("", "code", "precision", "recall", "neuron", "precision at that recall")
+        print_grid("Best detector, on held-out documents", columns, cells)
+    medians = [f"{result.median_auc(found):.3f}" for found in (result.code_detection, result.neuron_detection)]
+    shown = {"detection AUC, median": f"{medians[0]} of {len(result.code_detection)} codes, {medians[1]} of neurons"}
+    print_facts("", {}, as_json=False, shown=shown | {"page": page.resolve().as_uri()})
+
+
+@command.command("search", epilog=_SEARCH_EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("pattern", required=False)
+@click.option("--token", help="A token to look for, instead of a pattern.")
+@click.option("--words", type=click.Path(path_type=Path), help="JSON file of {label: [words]}: look for each label.")
+@click.option("--n", default=10, show_default=True, type=click.IntRange(min=1), help="Codes to show.")
+@json_option
+def search(run: Path, pattern: str | None, token: str | None, words: Path | None, n: int, as_json: bool) -> None:
+    """Find codes that are active where a regular expression ends, on a token, or on a set of words.
+
+    Asks the record that `interp codebook inspect` wrote. Codes are chosen on half of the documents; precision and
+    recall are those of the other half.
+    """
+    if sum(given is not None for given in (pattern, token, words)) != 1:
+        raise ConfigError("give one of PATTERN, --token and --words")
+    held = _with_codes(run)
+    if not held.folder.record_path.exists():
+        raise ConfigError(f"{run}: has no record of its codes yet; run `interp codebook inspect {run}` first")
+    record, texts = CodeRecord.load(held.folder.record_path), _token_texts(held)
+    found: dict[str, tuple[FoundCode, ...]] = {}
+    if words is not None:
+        for label, members in read_word_sets(words).items():
+            ids = {member.strip().lower() for member in members}
+            wanted = [index for index, text in enumerate(texts) if text.strip().lower() in ids]
+            found[label] = search_codes(record, _is_in(record, wanted), n=n)
+    elif token is not None:
+        found[token] = search_codes(record, token_matches(record, token, texts), n=n)
+    else:
+        found[str(pattern)] = search_codes(record, matching_tokens(record, str(pattern), texts), n=n)
+    _print_found(found, as_json)
+
+
+def _is_in(record: CodeRecord, token_ids: list[int]) -> Any:
+    import numpy as np
+
+    return np.isin(record.token_ids, token_ids)
+
+
+def _print_found(found: dict[str, tuple[FoundCode, ...]], as_json: bool) -> None:
+    names = FoundCode.__slots__
+    if as_json:
+        held = {label: [{name: getattr(x, name) for name in names} for x in some] for label, some in found.items()}
+        print_facts("", {"found": held}, as_json=True)
+        return
+    for label, codes in found.items():
+        rows = [
+            (code.name, *(f"{x:.3f}" for x in (code.precision, code.recall, code.fit_precision)), f"{code.share:.4%}")
+            for code in codes
+        ]
+        print_grid(f"Codes for {label!r}", ("", "precision", "recall", "where chosen", "active on"), rows)
+
+
+@command.command("steer", epilog=_STEER_EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("prompt")
+@click.option("--codes", required=True, help="Codes to activate, such as 2.attn.1.731, separated by commas.")
+@click.option("--pattern", required=True, help="Regular expression that a text must match to count as a success.")
+@click.option(
+    "--where", default="all", show_default=True, help="all, prompt, generated, last, or positions such as 3,4,5."
+)
+@click.option("--texts", default=50, show_default=True, type=click.IntRange(min=1), help="Texts to write, each time.")
+@click.option("--new-tokens", default=30, show_default=True, type=click.IntRange(min=1), help="Tokens of each.")
+@click.option("--controls", default=100, show_default=True, type=click.IntRange(min=0), help="Sets of random codes.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of texts and controls.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write steering.json and steering.html into.")
+@json_option
+def steer(
+    run: Path,
+    prompt: str,
+    codes: str,
+    pattern: str,
+    where: str,
+    texts: int,
+    new_tokens: int,
+    controls: int,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Activate codes while the model writes: success, perplexity and shift, beside random codes as frequent.
+
+    A code that is not active already takes the place of the least similar one. Perplexity is what the model without
+    steering gives to the texts; the shift is the Jensen-Shannon divergence of its predictions on held-out text.
+    """
+    held = _with_codes(run)
+    if not held.folder.record_path.exists():
+        raise ConfigError(f"{run}: has no record of its codes yet; run `interp codebook inspect {run}` first")
+    if out is not None:
+        make_folder(out)
+    with progress_of_stages() as tell:
+        result = steer_codes(
+            held.model,
+            held.codebooks,
+            CodeRecord.load(held.folder.record_path),
+            [CodeName.parse(code, held.codebooks) for code in codes.split(",")],
+            prompt,
+            pattern,
+            neutral=_neutral(held),
+            where=_where(where),
+            n_texts=texts,
+            new_tokens=new_tokens,
+            n_controls=controls,
+            seed=seed,
+            provenance=_provenance(held, seed),
+            on_progress=lambda done, total: tell("random codes", done, total),
+        )
+    if out is not None:
+        _write_steering(result, out)
+    if as_json:
+        print_facts("", result.to_json(), as_json=True)
+    else:
+        print_grid(f"{pattern!r} behind {prompt!r}, {texts} texts", COLUMNS, result.rows())
+        print_grid("Texts", ("", ""), [("steered", text.replace("\n", "↵")) for text in result.texts[:4]])
+        print_facts("", {}, as_json=False, shown={"success against random codes": f"p {result.p:.3f}"})
+
+
+def _where(text: str) -> Any:
+    if text in ("all", "prompt", "generated", "last"):
+        return text
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"where: got {text!r}; expected all, prompt, generated, last or positions such as 3,4,5"
+        ) from None
+
+
+def _neutral(held: CodebookModel, n_texts: int = 8, n_tokens: int = 48) -> list[str]:
+    """The beginnings of held-out texts."""
+    split = "heldout" if held.config.data.heldout_share > 0 else "all"
+    stream = open_stream(held.config.dataset, held.model, held.config.data, split=split)  # type: ignore[arg-type]
+    found: list[str] = []
+    for batch in stream.iter_pass():
+        for row, real in zip(batch.token_ids, batch.document >= 0, strict=True):
+            found.append(str(held.model.tokenizer.decode(row[real][:n_tokens], skip_special_tokens=True)))
+            if len(found) == n_texts:
+                return found
+    return found
+
+
+def _write_steering(result: CodeSteering, out: Path) -> None:
+    from dashboards.codebook_view import code_steering_page
+
+    result.save(out / "steering.json")
+    write_text(out / "steering.html", code_steering_page(result))

@@ -1,0 +1,53 @@
+"""Codes to begin with: as drawn, or the centres of clusters of activations.
+
+Axes: n tokens, g groups, c codes, e width of a group, d width of the hook.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from interp.codebooks.insertion import Codebooks
+from interp.codebooks.quantise import Quantiser
+from interp.hooks import capture
+from interp.models import Model
+from interp.token_rows import TokenBatch
+
+N_ROUNDS = 10
+
+
+@torch.no_grad()
+def start_at_clusters(model: Model, codebooks: Codebooks, batches: Iterable[TokenBatch], *, seed: int) -> None:
+    """Put codes at the centres of the activations that stand at each hook without any codebook."""
+    held: dict[str, list[Tensor]] = {hook: [] for hook in codebooks.hooks}
+    for batch in batches:
+        positions = batch.position_ids if batch.attention_mask is None else None
+        acts = capture(model, batch.token_ids, codebooks.hooks, batch.attention_mask, positions)
+        for hook, x in acts.items():
+            held[hook].append(x[batch.document.to(x.device) >= 0])
+    for index, (hook, quantiser) in enumerate(codebooks.items()):
+        start_quantiser(quantiser, torch.cat(held[hook]), seed=seed + index)
+
+
+@torch.no_grad()
+def start_quantiser(quantiser: Quantiser, x: Float[Tensor, "n d"], *, seed: int) -> None:
+    """Spherical k-means of normalised activations in each group: as codes are chosen, so are clusters.
+
+    A code is the mean of its cluster, divided by k where k of them are added up. Clusters that end up empty stay at the
+    token they were drawn at.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    normed = quantiser.normalise(x)
+    for group in range(quantiser.n_groups):
+        points = normed[:, group]
+        repeated = torch.randperm(max(len(points), quantiser.n_codes), generator=generator) % len(points)
+        centres = points[repeated[: quantiser.n_codes].to(points.device)].clone()
+        for _ in range(N_ROUNDS):
+            own = (points @ F.normalize(centres, dim=1).T).argmax(1)
+            sums = torch.zeros_like(centres).index_add_(0, own, points)
+            counts = torch.bincount(own, minlength=len(centres))
+            centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
+        quantiser.codes[group] = centres / (quantiser.scale * quantiser.k)

@@ -1,0 +1,140 @@
+"""Codes and neurons as detectors of a set of tokens, at the same recall.
+
+Chosen on one half of the documents, judged on the other: the best of thousands looks good where it was chosen.
+
+Axes: n tokens, c codes, p classes of tokens, m neurons.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from interp.codebooks.inspection import contingency
+from interp.codebooks.names import CodeName
+from interp.codebooks.record import CodeRecord
+
+LEAST_RECALL = 0.01
+"""A code must find more of a class than this to be its detector (Tamkin et al. 2023)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """How one unit tells a class of tokens, on documents that it was not chosen on; `n_positives` are those there."""
+
+    unit: str
+    precision: float
+    recall: float
+    n_positives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """The best code for a class, and the best neuron at the code's recall; None where nothing reaches it."""
+
+    label: str
+    code: Detector | None
+    neuron: Detector | None
+
+
+def halves(record: CodeRecord) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]]:
+    """Tokens of even and of odd documents, counted in order of appearance."""
+    _, member = np.unique(record.document, return_inverse=True)
+    return member % 2 == 0, member % 2 == 1
+
+
+def best_codes(
+    record: CodeRecord, labels: Int[ndarray, " n"], names: Sequence[str], neurons: Mapping[str, ndarray] | None = None
+) -> tuple[Detected, ...]:
+    """For each class the code of highest precision, and the neuron that is most precise at the recall of that code.
+
+    `labels` number the classes, below zero for none; `neurons` are activations (n, m) by hook, of which either sign
+    counts. Both kinds are chosen, and neurons thresholded, on even documents, and judged on odd ones.
+    """
+    fit, judge = halves(record)
+    chosen = _chosen_codes(record, labels, fit, len(names))
+    rivals = [_Rivals(hook, acts, fit) for hook, acts in (neurons or {}).items()]
+    found = []
+    for label, name in enumerate(names):
+        own = chosen[label]
+        if own is None:
+            found.append(Detected(name, None, None))
+            continue
+        code, recall = own
+        active = (record.book(code.hook, code.group).ids == code.code).any(1)
+        wanted = labels == label
+        neuron = max((rival.best(wanted, fit, judge, recall) for rival in rivals), key=lambda x: x[0], default=None)
+        found.append(Detected(name, _judged(str(code), active, wanted, judge), neuron and neuron[1]))
+    return tuple(found)
+
+
+def _chosen_codes(
+    record: CodeRecord, labels: ndarray, fit: ndarray, n_classes: int
+) -> list[tuple[CodeName, float] | None]:
+    """The most precise code of each class and its recall, where it was chosen."""
+    totals = np.bincount(labels[fit & (labels >= 0)], minlength=n_classes)
+    best: list[tuple[float, float, CodeName] | None] = [None] * n_classes
+    where = np.where(fit, labels, -1)
+    for book in record.books:
+        table = contingency(book, where, n_classes)
+        fires = np.bincount(book.ids[fit].ravel(), minlength=book.n_codes)
+        precision = table / np.maximum(fires, 1)[:, None]
+        recall = table / np.maximum(totals, 1)
+        precision[recall <= LEAST_RECALL] = -1
+        for label in range(n_classes):
+            # Of equally precise codes the one that finds more.
+            code = int(np.lexsort((-recall[:, label], -precision[:, label]))[0])
+            score = (float(precision[code, label]), float(recall[code, label]))
+            held = best[label]
+            if score[0] >= 0 and (held is None or score > held[:2]):
+                best[label] = (*score, book.code(code))
+    return [None if one is None else (one[2], one[1]) for one in best]
+
+
+def _judged(unit: str, active: ndarray, wanted: ndarray, judge: ndarray) -> Detector:
+    hits, fires, total = (int(x[judge].sum()) for x in (active & wanted, active, wanted))
+    return Detector(unit, hits / max(fires, 1), hits / max(total, 1), total)
+
+
+class _Rivals:
+    """The neurons of one hook, either sign of each."""
+
+    def __init__(self, hook: str, acts: Float[ndarray, "n m"], fit: Bool[ndarray, " n"]) -> None:
+        self.hook, self.acts = hook, acts
+        self._sorted = np.sort(acts[fit], axis=0)
+
+    def best(self, wanted: ndarray, fit: ndarray, judge: ndarray, recall: float) -> tuple[float, Detector]:
+        """The most precise one on the first half at the given recall there, and how it does on the other."""
+        positives = np.sort(self.acts[fit & wanted], axis=0)
+        n = len(positives)
+        needed = max(1, int(np.ceil(recall * n - 1e-9)))
+        tops = []
+        for sign in (1, -1):
+            edge = positives[n - needed] if sign > 0 else positives[needed - 1]
+            fires = self._firing(edge, sign)
+            precision = needed / np.maximum(fires, needed)
+            at = int(np.argmax(precision))
+            tops.append((float(precision[at]), at, sign, float(edge[at])))
+        precision_fit, at, sign, edge_value = max(tops)
+        active = self.acts[:, at] >= edge_value if sign > 0 else self.acts[:, at] <= edge_value
+        name = f"{self.hook} {at}" if sign > 0 else f"{self.hook} -{at}"
+        return precision_fit, _judged(name, active, wanted, judge)
+
+    def _firing(self, edge: Float[ndarray, " m"], sign: int) -> Int[ndarray, " m"]:
+        columns = [self._sorted[:, m] for m in range(len(edge))]
+        if sign > 0:
+            below = [np.searchsorted(column, at, side="left") for column, at in zip(columns, edge, strict=True)]
+            return len(self._sorted) - np.array(below, dtype=np.int64)
+        upto = [np.searchsorted(column, at, side="right") for column, at in zip(columns, edge, strict=True)]
+        return np.array(upto, dtype=np.int64)
+
+
+def mean_precision(found: Sequence[Detected]) -> tuple[float, float, int]:
+    """Mean precision of codes and of neurons over the classes that have both, and their number."""
+    both = [(one.code.precision, one.neuron.precision) for one in found if one.code and one.neuron]
+    if not both:
+        return float("nan"), float("nan"), 0
+    code, neuron = np.mean(both, axis=0).tolist()
+    return code, neuron, len(both)

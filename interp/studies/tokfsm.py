@@ -1,0 +1,268 @@
+"""`interp study tokfsm`: a machine of 100 states in a model of fewer neurons, with and without codebooks.
+
+Source: Tamkin, Taufeeque & Goodman 2023, section 4.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from interp.codebooks.config import CodebookConfig
+from interp.codebooks.files import CodebookFolder, CodebookModel, load_codebook_model
+from interp.codebooks.insertion import Insertion, Site
+from interp.codebooks.neurons import neuron_activations
+from interp.codebooks.precision import best_codes, mean_precision
+from interp.codebooks.record import CodeRecord, record_codes
+from interp.codebooks.training import FREE_ON_RESUME, codebook_manifest, fit_codebooks, prepare_codebooks
+from interp.config import Config, Seed
+from interp.datasets import DataConfig, TokenStream, open_stream
+from interp.loop import Schedule
+from interp.models import Model, load_model
+from interp.recording import Recording
+from interp.runs import RunFolder, this_command
+from interp.storage import new_folder, write_text
+from interp.studies.tokfsm_interventions import Kind, StateIntervention, draw_scene, intervene
+from interp.studies.tokfsm_machine import BASE, N_STATES, Machine, MachineBatches
+from interp.studies.tokfsm_model import new_model
+from interp.studies.tokfsm_results import ArmResult, TokFSMStudy
+from interp.studies.tokfsm_scores import score_model
+
+SizeName = Literal["tiny", "cpu", "paper"]
+Tell = Callable[[str, int, int], None]
+BASE_ARM = "no codebooks"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A way to put codebooks in, and what was published of it: loss, accuracy and state accuracy in percent."""
+
+    name: str
+    at: tuple[Site, ...] = ()
+    n_codes: int = 1
+    k: int = 1
+    published: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the models are, and how long they learn."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_positions: int
+    n_rows: int
+    base: tuple[int, Schedule]
+    finetune: tuple[int, Schedule]
+    arms: tuple[Arm, ...]
+    n_scored: int
+    n_recorded: int
+    n_intervened: int
+    n_controls: int
+
+
+_ATTN = Arm("attn, k=1", ("attn",), 2000, 1, (1.18, 46.33, 96.39))
+_BOTH: tuple[Site, ...] = ("attn", "mlp")
+_PAPER_ARMS = (
+    _ATTN,
+    Arm("attn + MLP, k=1", _BOTH, 10_000, 1, (1.269, 45.27, 63.65)),
+    Arm("attn + MLP, k=4", _BOTH, 20_000, 4, (float("nan"), float("nan"), 80.69)),
+    Arm("attn + MLP, k=16", _BOTH, 20_000, 16, (float("nan"), float("nan"), 91.53)),
+    Arm("attn + MLP, k=128", _BOTH, 20_000, 128, (float("nan"), float("nan"), 95.82)),
+)
+PUBLISHED_BASE = (1.179, 46.36, 96.77)
+PUBLISHED_PRECISION = (97.1, 70.5)
+_FLAT = Schedule(lr=1e-3, warmup_share=0.0, decay_share=0.0)
+_FAST = Schedule(lr=1e-2, warmup_share=0.03, decay_share=0.5)
+SIZES: Mapping[SizeName, Size] = {
+    "tiny": Size(1, 32, 2, 12, 32, (30, _FAST), (20, _FAST), (Arm("attn, k=1", ("attn",), 40),), 60, 2000, 12, 3),
+    "cpu": Size(
+        2, 64, 4, 32, 32, (5000, _FAST), (3000, Schedule(lr=5e-3, warmup_share=0.0, decay_share=0.5)),
+        (Arm("attn, k=1", ("attn",), 500, 1, (1.18, 46.33, 96.39)),), 1000, 60_000, 300, 100,
+    ),
+    "paper": Size(4, 128, 4, 128, 512, (20_000, _FLAT), (20_000, _FLAT), _PAPER_ARMS, 2000, 200_000, 500, 100),
+}  # fmt: skip
+
+
+class TokFSMConfig(Config):
+    """The finite-state-machine experiment."""
+
+    size: SizeName = "cpu"
+    """tiny: seconds, for tests. cpu: two layers, rows of 32 tokens, under twenty minutes on one core. paper: the
+    published setting, for a GPU."""
+    out: Path = Path("runs/tokfsm")
+    """Folder to write; a run folder for each arm, which `interp codebook inspect` takes. What is finished is kept."""
+    seed: Seed = 0
+    """Seed of weights, of walks and of what is drawn; the machine itself always has seed 42."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    texts: int = Field(4000, ge=10)
+    """Walks written to text.jsonl, on which codes are looked at."""
+
+
+def run_tokfsm(config: TokFSMConfig, *, on_progress: Tell | None = None) -> TokFSMStudy:
+    """Train the base model and every arm, score them, look at their codes and intervene on them.
+
+    Raises: any InterpError; arms that are finished stay, and the same command goes on.
+    """
+    size, machine, tell = SIZES[config.size], Machine.draw(), on_progress or (lambda *_: None)
+    _write_inputs(config, size, machine)
+    begun = time.perf_counter()
+    base = _train(config, size, machine, Arm(BASE_ARM, published=PUBLISHED_BASE), config.out / "initial")
+    arms = [_scored(config, size, machine, Arm(BASE_ARM, published=PUBLISHED_BASE), base, time.perf_counter() - begun)]
+    neurons = load_model(str(base.model), device=config.device)
+    for arm in size.arms:
+        begun = time.perf_counter()
+        folder = _train(config, size, machine, arm, base.model)
+        seconds = time.perf_counter() - begun
+        arms.append(_scored(config, size, machine, arm, folder, seconds, neurons=neurons, tell=tell))
+    bayes = machine.bayes(size.n_positions)
+    return TokFSMStudy(
+        config.size,
+        machine.n_pairs,
+        bayes[0],
+        bayes[1],
+        machine.bayes(128),
+        tuple(arms),
+        {
+            "command": this_command(),
+            "seed": config.seed,
+            **load_codebook_model(base.run.path).folder.run.manifest().hardware,
+        },
+    )
+
+
+def arm_folder(name: str) -> str:
+    """A folder's name for an arm."""
+    return "base" if name == BASE_ARM else "".join(c if c.isalnum() else "_" for c in name).replace("__", "_")
+
+
+def _write_inputs(config: TokFSMConfig, size: Size, machine: Machine) -> None:
+    """The untrained model, and walks as text."""
+    initial = config.out / "initial"
+    if not initial.exists():
+        model = new_model(
+            n_layers=size.n_layers, d_model=size.d_model, n_heads=size.n_heads, context_size=size.n_positions,
+            seed=config.seed,
+        )  # fmt: skip
+        with new_folder(initial) as temporary:
+            model.hf.save_pretrained(temporary)
+            model.tokenizer.save_pretrained(temporary)
+    generator = torch.Generator().manual_seed(config.seed + 77)
+    rows = machine.rows(config.texts, size.n_positions, generator)[:, 1:]
+    lines = [json.dumps({"text": "".join(map(str, row))}) for row in rows.tolist()]
+    write_text(config.out / "text.jsonl", "\n".join(lines) + "\n")
+
+
+def _codebook_config(config: TokFSMConfig, size: Size, arm: Arm, model: Path) -> CodebookConfig:
+    n_steps, schedule = size.base if arm.name == BASE_ARM else size.finetune
+    n_tokens = size.n_rows * size.n_positions
+    return CodebookConfig(
+        model=str(model),
+        dataset=str(config.out / "text.jsonl"),
+        at=arm.at,
+        n_codes=arm.n_codes,
+        k=arm.k,
+        tokens=n_steps * n_tokens,
+        schedule=schedule,
+        optimiser="adamw" if config.size == "paper" else "muon",
+        data=DataConfig(context_size=size.n_positions, batch_tokens=n_tokens),
+        out=config.out / arm_folder(arm.name),
+        seed=config.seed,
+        device=config.device,
+        recording=Recording(log_every=50, checkpoint_every=1000),
+    )
+
+
+def _train(config: TokFSMConfig, size: Size, machine: Machine, arm: Arm, model_folder: Path) -> CodebookFolder:
+    """One arm's run, from its last checkpoint on."""
+    settings = _codebook_config(config, size, arm, model_folder)
+    run = RunFolder(settings.out)
+    if run.started:
+        run.check_same_config(settings, may_differ=FREE_ON_RESUME)
+        if run.manifest().status == "finished":
+            return CodebookFolder(run)
+    model = load_model(settings.model, device=config.device)
+    if not run.started:
+        stream = open_stream(settings.dataset, model, settings.data)
+        run = RunFolder.begin(settings.out, settings, codebook_manifest(settings, model, stream))
+    batches = MachineBatches(
+        machine, n_rows=size.n_rows, n_positions=size.n_positions, seed=config.seed + 1 + len(arm.name),
+        device=model.device,
+    )  # fmt: skip
+    folder = fit_codebooks(settings, CodebookFolder(run), model, prepare_codebooks(settings, model, iter(())), batches)
+    run.write_manifest(run.manifest().model_copy(update={"status": "finished"}))
+    return folder
+
+
+def _scored(
+    config: TokFSMConfig,
+    size: Size,
+    machine: Machine,
+    arm: Arm,
+    folder: CodebookFolder,
+    seconds: float,
+    *,
+    neurons: Model | None = None,
+    tell: Tell | None = None,
+) -> ArmResult:
+    held = load_codebook_model(folder.run.path, device=config.device)
+    with Insertion(held.model, held.codebooks):
+        scores = score_model(
+            held.model, machine, n_rows=size.n_scored, seed=config.seed + 991, n_positions=size.n_positions
+        )
+    if neurons is None or tell is None:
+        return ArmResult(arm.name, arm.published, scores, seconds)
+    stream = open_stream(held.config.dataset, held.model, held.config.data, split="all")
+    record = record_codes(held.model, held.codebooks, stream, n_tokens=size.n_recorded)
+    dead = float(np.mean(np.concatenate([book.counts() == 0 for book in record.books])))
+    code, neuron, n_states = _precision(neurons, record, stream)
+    return ArmResult(
+        arm.name,
+        arm.published,
+        scores,
+        seconds,
+        dead,
+        (code, neuron),
+        n_states,
+        tuple(_interventions(config, size, machine, held, record, tell)),
+    )
+
+
+def _precision(base: Model, record: CodeRecord, stream: TokenStream) -> tuple[float, float, int]:
+    """Codes of states beside neurons of the base model, on tokens that complete a state."""
+    labels = np.where(
+        record.position % 2 == 0, np.concatenate([[0], record.token_ids[:-1]]) * BASE + record.token_ids, -1
+    )
+    acts = neuron_activations(base, stream, n_tokens=len(record))
+    return mean_precision(best_codes(record, labels, [str(state) for state in range(N_STATES)], acts))
+
+
+def _interventions(
+    config: TokFSMConfig, size: Size, machine: Machine, held: CodebookModel, record: CodeRecord, tell: Tell
+) -> Sequence[StateIntervention]:
+    hooks = held.codebooks.hooks
+    places: dict[str, tuple[str, ...]] = {"every layer": hooks}
+    for layer in range(size.n_layers):
+        places[f"layer {layer}"] = tuple(hook for hook in hooks if hook.startswith(f"blocks.{layer}."))
+    found: list[StateIntervention] = []
+    kinds: tuple[Kind, ...] = ("state", "pair")
+    for kind in kinds:
+        scene = draw_scene(machine, kind, n_rows=size.n_intervened, n_positions=size.n_positions, seed=config.seed + 5)
+        for where, chosen in places.items():
+            tell("interventions", len(found), 2 * len(places))
+            found.append(
+                intervene(
+                    held.model, held.codebooks, record, scene, kind=kind, hooks=chosen, where=where,
+                    n_controls=size.n_controls, seed=config.seed,
+                )
+            )  # fmt: skip
+    tell("interventions", len(found), 2 * len(places))
+    return found
