@@ -85,10 +85,9 @@ def command(
                     rows_per_pass=rows, seed=seed,
                     on_progress=lambda done, total, stage=stage: tell(stage, done, total),  # type: ignore[misc]
                 )  # fmt: skip
-    deliver(
-        grids, title="Activation patching", told=f"{model.name}, {len(pairs)} pairs of prompts. {_TOLD}",
-        prompts=_shown(pairs), out=out, as_json=as_json,
-    )  # fmt: skip
+    count = f"{len(pairs)} pairs" if len(pairs) > 1 else "one pair"
+    told = f"{model.name}, {count} of prompts. {_TOLD}"
+    deliver(grids, title="Activation patching", told=told, prompts=_shown(pairs), out=out, as_json=as_json)
 
 
 _TOLD = (
