@@ -175,8 +175,9 @@ def agreement_figure(
         )
     )  # fmt: skip
     figure.update_layout(template=template(theme), height=380, margin={"l": 64, "r": 20, "t": 12, "b": 48})
-    figure.update_xaxes(title_text="measured effect, share", range=ends, showgrid=True)
-    figure.update_yaxes(title_text="attribution, share", range=ends)
+    figure.update_xaxes(title_text="measured effect, share", range=ends, showgrid=True, nticks=6, constrain="domain")
+    # A unit is as long on both axes, so that the line stands at 45 degrees.
+    figure.update_yaxes(title_text="attribution, share", range=ends, nticks=6, constrain="domain", scaleanchor="x")
     return figure
 
 

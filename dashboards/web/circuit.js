@@ -8,6 +8,7 @@ import { factList } from "./overview.js";
 import { Appearance } from "./theme.js";
 
 const ROW = 34;
+const COLUMN = 190;
 const TOP = 44;
 const LEFT = 64;
 const OUTCOME = "outcome";
@@ -146,7 +147,8 @@ class CircuitPage {
   draw() {
     const { held, edges } = this.shown();
     const most = Math.max(1, ...held.map((column) => column.nodes.length));
-    const width = Math.max(720, 200 * (held.length + 1));
+    const features = [...this.nodes.values()].some((node) => node.kind === "feature");
+    const width = Math.max(720, (features ? COLUMN : COLUMN / 2) * (held.length + 1));
     const height = TOP + ROW * most + 24;
     const across = (width - LEFT - 110) / held.length;
     const at = new Map([[OUTCOME, [width - 110, TOP + (ROW * most) / 2]]]);
