@@ -7,7 +7,7 @@ import random
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,8 @@ NAME = "name"
 GENDERS = ("female", "male")
 _LEAST = 4
 _DOCUMENTS = 3000
+_WORD_SHARE = 20
+"""A name is written small at most once for so many times that it is capitalised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,18 @@ def split_names(
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Names that occur often enough in the text, as many of each gender, dealt out at random to training and testing.
 
+    Left out are names of both genders, names that the text also has as words (Bear, See), and those of pets and toys.
+
     Raises: DataError if fewer than four of a gender are left.
     """
-    both = set(lists["female"]) & set(lists["male"])
+    unclear = set(lists["female"]) & set(lists["male"]) | set(names_hierarchy().ignored)
     texts = (str(text) for _, text in islice(open_documents(dataset).iter_from(), _DOCUMENTS))
-    counts = _capitalised(texts)
-    kept = {g: sorted(name for name in set(lists[g]) - both if counts[name] >= least) for g in GENDERS}
+    counts = Counter(word for text in texts for word in re.findall(r"[A-Za-z][a-z]+", text))
+
+    def known(name: str) -> bool:
+        return counts[name] >= least and _WORD_SHARE * counts[name.lower()] <= counts[name]
+
+    kept = {g: sorted(filter(known, set(lists[g]) - unclear)) for g in GENDERS}
     size = min(2 * n, *(len(names) for names in kept.values())) // 2
     if size < _LEAST:
         found = ", ".join(f"{len(names)} {gender}" for gender, names in kept.items())
@@ -62,10 +70,6 @@ def split_names(
     draw = random.Random(seed)
     dealt = {gender: draw.sample(names, 2 * size) for gender, names in kept.items()}
     return {g: names[:size] for g, names in dealt.items()}, {g: names[size:] for g, names in dealt.items()}
-
-
-def _capitalised(texts: Iterable[str]) -> Counter[str]:
-    return Counter(word for text in texts for word in re.findall(r"\b[A-Z][a-z]+\b", text))
 
 
 def load_names(path: Path | None) -> dict[str, list[str]]:

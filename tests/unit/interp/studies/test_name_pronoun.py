@@ -83,10 +83,12 @@ def test_prompts_know_the_end_of_the_name_and_the_pronouns(model):
 
 
 def test_names_are_split_without_overlap_and_ambiguous_ones_left_out(tmp_path):
-    texts = [f"{name} ran. {name} sat. Rare fell." for name in (*SEEN["female"], *SEEN["male"], *HELD["female"], "Pat")]
-    dataset = write_jsonl(tmp_path / "texts.jsonl", texts + [f"{name} ran. {name} sat." for name in HELD["male"]])
-    lists = {g: [*SEEN[g], *HELD[g], "Pat"] for g in ("female", "male")} | {}
-    lists["female"].append("Rare" * 2)
+    everyone = (*SEEN["female"], *SEEN["male"], *HELD["female"], *HELD["male"], "Pat", "Rose", "Spot")
+    texts = [f"{name} ran. {name} sat." for name in everyone]
+    dataset = write_jsonl(tmp_path / "texts.jsonl", [*texts, "A rose grew.", "Rarely ran."])
+    # Of both genders, also a word, a pet, and too rare.
+    lists = {g: [*SEEN[g], *HELD[g], "Pat", "Spot", "Rarely"] for g in ("female", "male")}
+    lists["female"].append("Rose")
     train, test = split_names(lists, str(dataset), least=2, n=4, seed=0)
     for gender in ("female", "male"):
         assert len(train[gender]) == len(test[gender]) == 4
@@ -117,8 +119,8 @@ def test_the_gender_direction_is_chosen_and_carries_the_pronoun(model, dictionar
     assert set(chosen.features.tolist()) == {0, 31}
     found = ablate(scene, dictionary, held, chosen, 2, n_controls=20, seed=0)
     assert float(found.before.value) > 4
-    assert float(found.change.value) < -2
-    assert abs(found.controls.mean()) < 1
+    assert float(found.change.interval[1]) < 0
+    assert abs(found.controls.mean()) < abs(float(found.change.value)) / 4
     assert float(found.gap.interval[1]) < 0
     assert found.p == pytest.approx(1 / 21)
     # What male names have more of pushes towards "he".
