@@ -36,7 +36,8 @@ class Prefixes:
             return None
         cache = DynamicCache()
         model.hf.base_model(input_ids=prompts.token_ids.to(model.device), past_key_values=cache, use_cache=True)
-        blocks = tuple((layer.keys, layer.values) for layer in cache.layers)
+        layers: list[Any] = cache.layers
+        blocks = tuple((layer.keys, layer.values) for layer in layers)
         return Prefixes(blocks) if len(blocks) == model.n_layers else None
 
     def until(self, position: int) -> DynamicCache:
@@ -46,17 +47,19 @@ class Prefixes:
         return cache
 
 
-class _SharedLayer(DynamicLayer):  # type: ignore[misc]
+class _SharedLayer(DynamicLayer):
     """Holds each prompt's keys and values once, until they are joined with those of all copies."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysValues:
-        self.keys, self.values = _joined(self.keys, key_states), _joined(self.values, value_states)
-        return self.keys, self.values
+        before: Any = (self.keys, self.values)
+        joined = _joined(before[0], key_states), _joined(before[1], value_states)
+        self.keys, self.values = joined
+        return joined
 
 
 def _joined(before: Float[Tensor, "p h t e"], new: Float[Tensor, "b h s e"]) -> Float[Tensor, "b h t_plus_s e"]:
