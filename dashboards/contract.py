@@ -27,6 +27,7 @@ ARCHITECTURES = {
     "jumprelu": "JumpReLU",
     "gated": "Gated",
     "transcoder": "Transcoder",
+    "codebook": "Codebook",
 }
 WITHOUT_K = ("standard", "jumprelu", "gated", "transcoder")
 

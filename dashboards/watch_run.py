@@ -139,7 +139,7 @@ def what_it_is(config: Mapping[str, Any]) -> list[str]:
 
 def expected_k(architecture: str) -> bool:
     """Whether k is what the architecture itself keeps to."""
-    return architecture in ("topk", "batch_topk", "matryoshka")
+    return architecture in ("topk", "batch_topk", "matryoshka", "codebook")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import torch
 from interp.errors import ConfigError
 from saes.base import SAE
 from saes.batch_topk import BatchTopKSAE
-from saes.config import SAEConfig
+from saes.codebook import CosineCodebook
+from saes.codebook_latent import LatentCodebook
+from saes.config import CODEBOOK, SAEConfig
 from saes.crosscoder import Crosscoding
 from saes.gated import GatedSAE
 from saes.jumprelu import JumpReLUSAE
@@ -43,9 +45,9 @@ def create_sae(
     `token_budget` is the number of tokens of the run; it decides when a feature counts as dead. Other hooks out than in
     make it a transcoder, whose output is `d_out` wide; `hook_widths`, of several hooks, make it a crosscoder.
 
-    Raises: ConfigError for a gated transcoder.
+    Raises: ConfigError for a gated transcoder, or a codebook of more than one hook.
     """
-    kind = ARCHITECTURES[config.architecture]
+    kind = _codebook(config) if config.architecture == CODEBOOK else ARCHITECTURES[config.architecture]
     sae = kind(
         config,
         d_in,
@@ -56,6 +58,10 @@ def create_sae(
         device=device,
         dtype=dtype,
     )
+    if config.architecture == CODEBOOK and (sae.hooks_in != sae.hooks_out or len(sae.hooks_in) > 1):
+        raise ConfigError(
+            "sae.architecture: got codebook for more than one hook; its codes are compared with what they add up to"
+        )
     if sae.hooks_in != sae.hooks_out:
         if config.architecture == "gated":
             raise ConfigError("sae.architecture: got gated for a transcoder; choose another, such as jumprelu")
@@ -63,3 +69,7 @@ def create_sae(
     elif hook_widths is not None and len(hook_widths) > 1:
         sae.wiring = Crosscoding(sae, hook_widths)
     return sae
+
+
+def _codebook(config: SAEConfig) -> type[SAE]:
+    return LatentCodebook if config.codebook_variant == "latent" else CosineCodebook

@@ -7,8 +7,10 @@ from pydantic import Field, model_validator
 from interp.config import Config, Seed
 
 DEFAULT_PREFIXES = 5
-Architecture = Literal["topk", "batch_topk", "matryoshka", "standard", "gated", "jumprelu"]
-ARCHITECTURE_NAMES: tuple[Architecture, ...] = get_args(Architecture)
+CODEBOOK = "codebook"
+Architecture = Literal["topk", "batch_topk", "matryoshka", "standard", "gated", "jumprelu", "codebook"]
+ARCHITECTURE_NAMES: tuple[Architecture, ...] = tuple(name for name in get_args(Architecture) if name != CODEBOOK)
+"""Architectures whose features have strengths, all of which SAELens can hold; a codebook's codes are on or off."""
 PENALISED = ("standard", "gated", "jumprelu")
 """Architectures whose number of active features is held down by a penalty; the others keep a given number."""
 
@@ -18,7 +20,8 @@ class SAEConfig(Config):
 
     architecture: Architecture = "matryoshka"
     """topk (k per token), batch_topk (k on average), matryoshka (batch_topk with nested prefixes), standard (L1), gated
-    (one path says which features fire, another how strongly) or jumprelu (a threshold for each feature)."""
+    (one path says which features fire, another how strongly), jumprelu (a threshold for each feature) or codebook (the
+    k nearest codes, on or off)."""
     d_sae: int = Field(default=8192, ge=1)
     """Number of features."""
     k: int = Field(default=32, ge=1)
@@ -48,7 +51,7 @@ class SAEConfig(Config):
     """A feature is dead once it has not fired for this share of the run's tokens."""
     dead_features: Literal["auto", "aux", "resample", "leave"] = "auto"
     """What is done about dead features: aux (AuxK: they reconstruct what the others leave), resample (they start anew
-    from badly reconstructed tokens), leave; auto: resample for standard and gated, aux for the others."""
+    from badly reconstructed tokens), leave; auto: resample for standard, gated and codebook, aux for the others."""
     resample_at: tuple[float, ...] = (0.125, 0.25, 0.375, 0.5)
     """Shares of the run's tokens after which dead features are resampled."""
     resample_seed: Seed = 0
@@ -82,6 +85,21 @@ class SAEConfig(Config):
     """How soon the tanh penalty saturates."""
     skip: bool = False
     """Transcoders: add a linear map from the input to the output beside the features."""
+    codebook_variant: Literal["plain", "grouped", "residual", "latent"] = "plain"
+    """codebook: the k codes of largest cosine (plain); the same in each of n_groups parts of the activation (grouped);
+    in n_stages, each coding what the stages before leave (residual); or k linear latents, each rounded to the nearest
+    of its own levels, a code for each latent and level (latent: d_sae is k times levels)."""
+    n_groups: int = Field(default=4, ge=1)
+    """codebook, grouped: parts of the activation, each with d_sae / n_groups codes, k / n_groups of them active."""
+    n_stages: int = Field(default=4, ge=1)
+    """codebook, residual: stages, each with d_sae / n_stages codes, k / n_stages of them active."""
+    levels: int = Field(default=8, ge=2)
+    """codebook, latent: learnt values that a latent may take."""
+    code_sum: Literal["sum", "mean"] = "sum"
+    """codebook: the active codes of a part or stage are added up, or averaged."""
+    commitment: float = Field(default=0.25, ge=0)
+    """codebook, latent: weight of the squared distance between latents and their levels, which pulls each to the other.
+    Elsewhere what pulls codes to activations is the reconstruction error itself."""
     encoder_scale: float = Field(default=1.0, gt=0)
     """Norm of the encoder rows at the start, which are otherwise the decoder's."""
 
@@ -98,7 +116,28 @@ class SAEConfig(Config):
             raise ValueError("l1_coefficient: got 0, which l0_control cannot change; give a start above 0")
         if any(not 0 < share < 1 for share in self.resample_at):
             raise ValueError(f"resample_at: got {list(self.resample_at)}; give shares between 0 and 1")
+        if self.architecture == CODEBOOK:
+            self._check_codebook()
         return self
+
+    def _check_codebook(self) -> None:
+        """Raises: ValueError for sizes that do not divide, or what a codebook does not have."""
+        if self.dead_features == "aux":
+            raise ValueError(
+                "dead_features: got aux, which needs strengths; a codebook has none, give resample or leave"
+            )
+        if self.codebook_variant == "latent":
+            if self.d_sae != self.k * self.levels:
+                wanted = f"k {self.k} times levels {self.levels} = {self.k * self.levels}"
+                raise ValueError(f"d_sae: got {self.d_sae} codes; a latent codebook has {wanted}, give that")
+            if self.nested:
+                raise ValueError("nest: a latent codebook decodes all of its latents together; leave nest out")
+        name = {"grouped": "n_groups", "residual": "n_stages"}.get(self.codebook_variant)
+        for what, value in (("d_sae", self.d_sae), ("k", self.k)) if name is not None else ():
+            if value % self.n_parts:
+                raise ValueError(
+                    f"{name}: got {self.n_parts}, which does not divide {what} {value}; give one that does"
+                )
 
     @property
     def penalised(self) -> bool:
@@ -115,6 +154,11 @@ class SAEConfig(Config):
         return self.l0_target is not None or self.l1_coefficient is None
 
     @property
+    def n_parts(self) -> int:
+        """codebook: how many codebooks it is made of."""
+        return {"grouped": self.n_groups, "residual": self.n_stages, "latent": self.k}.get(self.codebook_variant, 1)
+
+    @property
     def nested(self) -> bool:
         """Whether prefixes of the dictionary reconstruct the input too."""
         return len(self.prefix_widths()) > 1
@@ -129,7 +173,7 @@ class SAEConfig(Config):
         """What is done about dead features."""
         if self.dead_features != "auto":
             return self.dead_features
-        return "resample" if self.architecture in ("standard", "gated") else "aux"
+        return "resample" if self.architecture in ("standard", "gated", CODEBOOK) else "aux"
 
     def prefix_widths(self) -> tuple[int, ...]:
         """Widths of the prefixes, the last one the whole dictionary; that alone where nothing is nested."""

@@ -1,5 +1,7 @@
 """Dead features that start anew from what the dictionary reconstructs badly.
 
+Codes of a codebook, which have no encoder of their own, start anew from such tokens themselves.
+
 Axes: b tokens, d width of the input, o width of the output, m dead features.
 """
 
@@ -14,6 +16,7 @@ from interp.errors import ConfigError
 
 if TYPE_CHECKING:
     from saes.base import SAE
+    from saes.codebook_base import CodebookSAE
 
 ENCODER_SHARE = 0.2
 """Norm of a new encoder row, as a share of the mean norm of those of living features."""
@@ -65,6 +68,34 @@ def resample(sae: "SAE", batch: ActivationBatch | None, optimiser: torch.optim.O
         for slot in slots:
             if isinstance(slot, Tensor) and slot.shape == parameter.shape:
                 slot[dead] = 0
+    return int(dead.numel())
+
+
+@torch.no_grad()
+def resample_codes(sae: "CodebookSAE", batch: ActivationBatch | None, optimiser: torch.optim.Optimizer) -> int:
+    """Make each dead code that of a token drawn in proportion to its squared loss; the optimiser forgets.
+
+    A code is compared with the token itself, so it begins as that (or as what earlier stages leave of it). Gives how
+    many there were; where more codes are dead than there are tokens in the batch, the rest waits.
+
+    Raises: ConfigError if the report of the step did not hold its batch.
+    """
+    if batch is None or sae.dead_after_tokens is None:
+        raise ConfigError("got a step report without its batch; expected the report that `losses` gave for this step")
+    dead = (sae.tokens_since_fired >= sae.dead_after_tokens).nonzero()[:, 0]
+    if dead.numel() == 0:
+        return 0
+    generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + int(sae.n_updates))
+    chosen = _draw(sae.residual(batch).square().sum(1).square(), dead.numel(), generator).to(dead.device)
+    dead = dead[: chosen.shape[0]]
+    sae.renew(dead, sae.centred(batch.stacked(sae.hooks_in))[chosen])
+    sae.refresh()
+    sae.restart(dead)
+    for parameter, index in sae.renewed_parameters(dead):
+        slots = optimiser.state[parameter].values() if parameter in optimiser.state else ()
+        for slot in slots:
+            if isinstance(slot, Tensor) and slot.shape == parameter.shape:
+                slot[index] = 0
     return int(dead.numel())
 
 

@@ -11,7 +11,7 @@ from interp.counts import TokenCount
 from interp.datasets import DataConfig
 from interp.loop import Schedule
 from interp.recording import Recording
-from saes.config import SAEConfig
+from saes.config import CODEBOOK, SAEConfig
 
 OTHER = "other:"
 """How hooks of the second model begin."""
@@ -80,6 +80,10 @@ class TrainConfig(Config):
             )
         if self.hook_out is None and self.sae.skip:
             raise ValueError("sae.skip: a skip connection belongs to a transcoder; give hook_out too")
+        if self.sae.architecture == CODEBOOK and len(self.all_hooks) > 1:
+            raise ValueError("sae.architecture: got codebook for several hooks; leave hook_out and more_hooks out")
+        if self.sae.architecture == CODEBOOK and (self.freeze_decoder or self.warm_start is not None):
+            raise ValueError("sae.architecture: a codebook is all decoder; leave freeze_decoder and warm_start out")
         if self.hook_out == self.hook:
             raise ValueError(f"hook_out: got {self.hook}, which is what is read; leave it out for an autoencoder")
         if self.freeze_decoder and self.warm_start is not None:

@@ -1,4 +1,5 @@
-"""Our own layout, for dictionaries that SAELens's cannot hold: crosscoders, transcoders that keep k features, k-means.
+"""Our own layout, for dictionaries that SAELens's cannot hold: crosscoders, transcoders that keep k features, k-means,
+codebooks.
 
 interp.json beside sae_weights.safetensors, whose tensors are those of the object itself, the two weight matrices
 transposed as everywhere on disk.
@@ -14,7 +15,8 @@ from interp.errors import ArtifactError, ConfigError
 from saes.architectures import create_sae
 from saes.base import SAE
 from saes.centroids import NearestCentroid
-from saes.config import SAEConfig
+from saes.codebook_base import CodebookSAE
+from saes.config import CODEBOOK, SAEConfig
 from saes.crosscoder import Crosscoding
 from saes.transcoder import Transcoder
 
@@ -27,7 +29,7 @@ _NOT_SAVED = ("tokens_since_fired", "n_updates", "n_fallbacks", "l1", "gap")
 def is_own(sae: SAE) -> bool:
     """Whether only our own layout holds it."""
     kept = isinstance(sae, Transcoder) and sae.config.architecture == "topk"
-    return kept or isinstance(sae, NearestCentroid) or isinstance(sae.wiring, Crosscoding)
+    return kept or isinstance(sae, NearestCentroid | CodebookSAE) or isinstance(sae.wiring, Crosscoding)
 
 
 def to_own(sae: SAE) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -43,6 +45,8 @@ def to_own(sae: SAE) -> tuple[dict[str, Any], dict[str, Tensor]]:
     }
     if isinstance(sae, NearestCentroid):
         facts |= {"architecture": KMEANS, "normalisation": "none: folded into the weights"}
+    if isinstance(sae, CodebookSAE):
+        facts |= {"architecture": CODEBOOK, "normalisation": "none: folded into the weights"}
     tensors = {name: tensor.detach() for name, tensor in sae.state_dict().items() if name not in _NOT_SAVED}
     tensors |= {name: tensors[name].t() for name in _MATRICES}
     return facts, {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
@@ -64,6 +68,8 @@ def from_own(own: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torc
     sae: SAE
     if own.get("architecture") == KMEANS:
         sae = NearestCentroid(config, d_in, device=device, **hooks)
+    elif config.architecture == CODEBOOK:
+        sae = create_sae(config, d_in, device=device, **hooks)
     elif widths:
         sae = create_sae(config, d_in, hook_widths=widths, device=device, **hooks)
     else:

@@ -1,0 +1,180 @@
+"""Codebook SAEs: the k codes nearest in direction, of the whole activation, of each of its parts, or stage by stage.
+
+Axes: b tokens, s sampled tokens, d width of the activations, f codes, p codes of a part, k active codes, m dead codes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.errors import ConfigError
+from saes.base import Reconstruction
+from saes.codebook_base import CodebookSAE
+from saes.config import SAEConfig
+from saes.ops.dense import dense_pays, dense_prefix_losses
+from saes.ops.encode import Preactivations
+from saes.ops.select import select_per_token
+from saes.ops.sparse import Pattern, prefix_losses
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One codebook of several: its codes, the columns that it codes, how many codes of it are active."""
+
+    codes: slice
+    columns: slice
+    k: int
+
+
+@final
+class CosineCodebook(CodebookSAE):
+    """Each token's k codes of largest cosine a·cᵢ / (‖a‖ ‖cᵢ‖), a being the activation about b_dec; they are added up.
+
+    grouped: so for each of n_groups parts of the activation, with codes that are zero elsewhere. residual: in n_stages,
+    where a is what the stages before leave. One group or one stage is the plain codebook. W_enc holds the codes'
+    directions, which follow W_dec and have no gradient: the codes' gradient is that of what they reconstruct.
+    Source: Tamkin et al. 2023 (arXiv 2310.17230), section 2.
+    """
+
+    def __init__(self, config: SAEConfig, d_in: int, **where: Any) -> None:
+        super().__init__(config, d_in, **where)
+        self.parts = parts_of(config, d_in)
+        self.sequential = config.codebook_variant == "residual"
+
+    @property
+    def share(self) -> float:
+        return 1.0 / self.parts[0].k if self.config.code_sum == "mean" else 1.0
+
+    @torch.no_grad()
+    def chosen(self, centred: Float[Tensor, "b d"]) -> Int[Tensor, "b k"]:
+        return torch.cat([found for _, found in self._walk(centred)], dim=1)
+
+    def _walk(self, centred: Float[Tensor, "b d"]) -> list[tuple[Float[Tensor, "b _"], Int[Tensor, "b _"]]]:
+        """For each part what it is to code, and the codes that it takes."""
+        left, walked = centred, []
+        for index, part in enumerate(self.parts):
+            seen = left[:, part.columns]
+            found = nearest_codes(seen, self.W_enc[part.codes, part.columns], part.k, self._dtype) + part.codes.start
+            walked.append((seen, found))
+            if self.sequential and index + 1 < len(self.parts):
+                left = left - self.share * self.W_dec[found.flatten()].view(*found.shape, -1).sum(1)
+        return walked
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.config.encoder_dtype == "bfloat16" else self.W_enc.dtype
+
+    def reconstruct(
+        self,
+        centred: Float[Tensor, "b d"],
+        target: Float[Tensor, "b d"],
+        widths: tuple[int, ...],
+        term_weights: tuple[float, ...],
+    ) -> Reconstruction:
+        """Errors of all prefixes, weighed; their gradient goes to the active codes alone."""
+        code = self.code_of(centred)
+        values = code.values * self.share
+        if dense_pays(code, self.d_in):
+            acts = self.share * code.dense()
+            errors = dense_prefix_losses(target, acts, self.W_dec, widths)[0]
+            loss = (errors * target.new_tensor(term_weights)).sum()
+            return Reconstruction(code, 0, loss, errors.detach(), None)
+        none = code.features[:0]
+        found = prefix_losses(target, self.b_dec, values, self.W_dec, Pattern.of(code), widths, term_weights, none)
+        return Reconstruction(code, 0, found.loss, found.errors, None)
+
+    @torch.no_grad()
+    def project_gradients(self) -> None:
+        """Codes of a group stay zero outside of its columns."""
+        if self.W_dec.grad is not None:
+            self._clear_outside(self.W_dec.grad)
+
+    def _clear_outside(self, rows: Float[Tensor, "f d"]) -> None:
+        for part in self.parts:
+            rows[part.codes, : part.columns.start] = 0
+            rows[part.codes, part.columns.stop :] = 0
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Directions of the codes."""
+        self.W_enc.copy_(torch.nn.functional.normalize(self.W_dec, dim=1))
+
+    def slopes(self) -> Float[Tensor, "f d"]:
+        """Of the projection on a code, in units of its length."""
+        square = self.W_dec.square().sum(1, keepdim=True).clamp(min=1e-12)
+        return self.W_dec / (square * self.share)
+
+    @torch.no_grad()
+    def start(self, centred: Float[Tensor, "s d"]) -> None:
+        """Codes that are tokens of the sample, or what earlier stages leave of them, so that k of them make up one.
+
+        Where there are more codes than tokens, the others keep their random directions.
+        """
+        generator = torch.Generator().manual_seed(self.config.resample_seed)
+        for index, part in enumerate(self.parts):
+            seen = self._walk(centred)[index][0] if self.sequential else centred[:, part.columns]
+            order = torch.randperm(seen.shape[0], generator=generator).to(seen.device)
+            norm = torch.linalg.vector_norm(seen, dim=1).mean()
+            rows = torch.nn.functional.normalize(self.W_dec[part.codes, part.columns], dim=1) * norm
+            n = min(rows.shape[0], seen.shape[0])
+            rows[:n] = seen[order[:n]]
+            self.W_dec[part.codes] = 0
+            self.W_dec[part.codes, part.columns] = rows * self._per_code(part)
+            self.refresh()
+
+    @torch.no_grad()
+    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"]) -> None:
+        for part, (seen, _) in zip(self.parts, self._walk(tokens), strict=True):
+            own = (dead >= part.codes.start) & (dead < part.codes.stop)
+            self.W_dec[dead[own], part.columns] = seen[own] * self._per_code(part)
+
+    def renewed_parameters(self, dead: Int[Tensor, " m"]) -> tuple[tuple[torch.nn.Parameter, Any], ...]:
+        return ((self.W_dec, dead),)
+
+    def _per_code(self, part: Part) -> float:
+        """Length of a code beside a token that it and its like make up."""
+        return 1.0 if self.config.code_sum == "mean" else 1.0 / part.k
+
+    def fold_scale(self, scale: Float[Tensor, ""]) -> None:
+        self.W_dec.div_(scale)
+
+
+def parts_of(config: SAEConfig, d_in: int) -> tuple[Part, ...]:
+    """The codebooks of a config.
+
+    Raises: ConfigError if the activation cannot be cut into as many parts, or a part has fewer codes than are active.
+    """
+    n = config.n_parts
+    size, k = config.d_sae // n, config.k // n
+    if config.codebook_variant != "grouped":
+        return tuple(Part(slice(i * size, (i + 1) * size), slice(0, d_in), k) for i in range(n))
+    if d_in % n:
+        raise ConfigError(f"sae.n_groups: got {n} for activations of width {d_in}; give one that divides it")
+    width = d_in // n
+    columns = [slice(i * width, (i + 1) * width) for i in range(n)]
+    return tuple(Part(slice(i * size, (i + 1) * size), columns[i], k) for i in range(n))
+
+
+@torch.no_grad()
+def nearest_codes(
+    x: Float[Tensor, "b d"], directions: Float[Tensor, "p d"], k: int, dtype: torch.dtype = torch.float32
+) -> Int[Tensor, "b k"]:
+    """The k unit directions of largest cosine with each row, ascending; of equals the first.
+
+    The norm of a row changes no order, so that this is an encoder's product and its selection. Rows with fewer than k
+    positive cosines, which that passes over, are ranked whole.
+    """
+    zero = directions.new_zeros(directions.shape[0])
+    code = select_per_token(Preactivations(x, directions, zero, dtype), k).code
+    counts = code.row_offsets.diff()
+    short = (counts < k).nonzero()[:, 0]
+    if short.numel() == 0:
+        return code.features.long().view(-1, k)
+    found = x.new_empty(x.shape[0], k, dtype=torch.int64)
+    found[counts == k] = code.features[(counts == k)[code.rows()]].long().view(-1, k)
+    cosines = (x[short].to(dtype) @ directions.t().to(dtype)).to(x.dtype)
+    found[short] = cosines.sort(dim=1, descending=True, stable=True).indices[:, :k].sort(dim=1).values
+    return found
