@@ -113,7 +113,7 @@ class Circuit:
             **held,
             "reference": dict(self.reference),
             "provenance": dict(self.provenance),
-            "nodes": [asdict(node) for node in self.nodes],
+            "nodes": [_plain_node(node) for node in self.nodes],
             "edges": [asdict(edge) for edge in self.edges],
             "curves": [curve.to_json() for curve in self.curves],
         }
@@ -162,6 +162,10 @@ class Circuit:
 _PLAIN = (
     "outcome", "units", "baseline", "method", "n_prompts", "n_candidates", "node_threshold", "edge_threshold",
 )  # fmt: skip
+
+
+def _plain_node(node: CircuitNode) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(node).items()}
 
 
 def _node(held: Mapping[str, Any]) -> CircuitNode:

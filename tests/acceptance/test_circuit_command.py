@@ -10,6 +10,7 @@ from interp.cli import cli, main
 from tests.browsing import Visit
 
 HOOKS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+_SMALL = ("--shuffle.block-tokens", "1024", "--data.batch-tokens", "1024")
 NAMES = (("Tom", "Lily"), ("Jack", "Mia"), ("Ben", "Anna"), ("Bob", "Emma"))
 
 
@@ -17,7 +18,7 @@ NAMES = (("Tom", "Lily"), ("Jack", "Mia"), ("Ben", "Anna"), ("Bob", "Emma"))
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("circuit")
     for layer, hook in enumerate(HOOKS):
-        flags = ["--hook", hook, "--tokens", "1024", "--batch-size", "256", "--d-sae", "32", "--k", "4"]
+        flags = ["--hook", hook, "--tokens", "1024", "--batch-size", "256", "--d-sae", "32", "--k", "4", *_SMALL]
         done = CliRunner().invoke(cli, ["train", *flags, "--out", str(folder / f"layer_{layer}")])
         assert done.exit_code == 0, done.output
     lines = []
