@@ -127,7 +127,8 @@ def causal_sweep_figure(sweep: CausalSweep, theme: Theme = LIGHT, *, most: int =
     figure = make_subplots(rows=-(-n // columns), cols=columns, subplot_titles=sweep.outcomes)
     figure.update_annotations(font={"size": 12, "color": theme.ink})
     order = np.argsort(-np.abs(sweep.slope.value).max(1), kind="stable")
-    colours = (theme.accent, *CATEGORIES)
+    # Okabe-Ito's blue is too near the accent.
+    colours = (theme.accent, *CATEGORIES[1:])
     for y in range(n):
         place = {"row": y // columns + 1, "col": y % columns + 1}
         for rank, code in reversed(list(enumerate(order))):
@@ -143,7 +144,9 @@ def causal_sweep_figure(sweep: CausalSweep, theme: Theme = LIGHT, *, most: int =
             )  # fmt: skip
         figure.update_xaxes(title_text="value of the code", **place)
     figure.update_yaxes(title_text="ATE", col=1)
-    figure.update_layout(template=template(theme), margin={"t": 56}, showlegend=True, legend={"y": 1.1})
+    figure.update_layout(
+        template=template(theme), margin={"t": 56}, showlegend=True, legend={"y": 1.1, "traceorder": "reversed"}
+    )
     return figure
 
 
