@@ -77,7 +77,7 @@ def _spread(ranks: Ranks, case: Case) -> Outcome:
 
 
 def _fit(case: Case, task: Any, sae: SAE) -> Outcome:
-    optimiser = make_optimiser(sae, case.lr)
+    optimiser = make_optimiser(sae, case.lr, clips=not isinstance(task, ShardedSAE))
     terms, norms = [], []
     for step in range(case.n_steps):
         report = task.losses(case.batch(step))

@@ -16,6 +16,7 @@ from interp.cli.train import ALIASES
 from interp.config import read_yaml
 from interp.distributed import opened_ranks
 from interp.errors import ConfigError, NonFiniteError
+from interp.launcher import n_ranks
 from saes.sweep import sweep
 from saes.sweep_config import SweepConfig
 from saes.sweep_folder import SweepFolder, SweepRecord
@@ -60,6 +61,8 @@ def command(
     processes run the model in turns and share the members, whose files stay the same.
     """
     overrides = overrides_from(TrainConfig, flags)
+    if n_ranks() > 1 and (report is not None or dry_run):
+        raise ConfigError("--report and --dry-run run in one process; start them without torchrun")
     if report is not None:
         if config_file is not None or overrides or resume or dry_run:
             raise ConfigError("--report: takes the folder of a sweep and --eval-tokens alone; leave out the rest")

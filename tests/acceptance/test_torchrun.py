@@ -247,10 +247,17 @@ def test_torchrun_starts_lost_ranks_again_and_they_go_on(inputs, tmp_path):
     assert log.read_text().count("another rank was lost") == 1
 
 
-def test_commands_that_run_alone_say_so(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["evaluate", "runs/x"], "interp: rank 1: evaluate: runs in one process"),
+        (["sweep", "--report", "runs/x"], "interp: rank 1: --report and --dry-run run in one process"),
+    ],
+)
+def test_commands_that_run_alone_say_so(monkeypatch, capsys, words, told):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    assert main(["evaluate", "runs/x"]) == 2
+    assert main(words) == 2
     error = capsys.readouterr().err
-    assert error.startswith("interp: rank 1: evaluate: runs in one process")
+    assert error.startswith(told)
     assert error.count("\n") == 1

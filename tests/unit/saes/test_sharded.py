@@ -6,8 +6,10 @@ import torch
 from interp.distributed import Ranks
 from interp.errors import ConfigError
 from saes.config import SAEConfig
+from saes.ops.acceleration import acceleration
 from saes.ops.select import select_per_batch, select_per_token
 from saes.sharded import ShardedSAE
+from saes.sharded_training import TrainConfig, check_config
 from tests.ranks import on_ranks
 from tests.sharded_cases import Case, Chosen, merged, one_of_many, one_process, tied
 
@@ -81,6 +83,18 @@ def test_one_rank_alone_is_one_process(alone, name):
         assert {key: value for key, value in _largest_difference(of_whole, expected).items() if not value < 1e-12} == {}
 
 
+@pytest.mark.parametrize("architecture", ["topk", "matryoshka", "jumprelu"])
+def test_a_part_takes_the_same_step_by_the_kernels_of_a_gpu(architecture):
+    pytest.importorskip("triton", reason="triton is not installed: pip install triton")
+    case = Case({"architecture": architecture, "d_sae": 48}, dead=3, n_tokens=32, dtype=torch.float32)
+    with acceleration("eager"):
+        (expected,) = one_of_many(Ranks(), [case])
+    with acceleration("triton"):
+        (got,) = one_of_many(Ranks(), [case])
+    for name, x in expected.tensors.items():
+        torch.testing.assert_close(got.tensors[name], x, rtol=2e-4, atol=2e-4)
+
+
 @pytest.mark.parametrize("n", [2, 4])
 def test_merged_selections_are_exact_where_entries_tie(n):
     found = on_ranks(n, merged, SIZES)
@@ -117,6 +131,20 @@ def test_a_hundred_float32_steps_keep_the_loss():
 def test_what_cannot_be_spread_is_refused(sae, message):
     with pytest.raises(ConfigError, match=message):
         ShardedSAE.create(SAEConfig(**sae), 16, Ranks(0, 4), hooks_in=("h",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hook_out": "blocks.1.hook_mlp_out"}, "hook_out: got a transcoder on 2 ranks"),
+        ({"more_hooks": ("blocks.0.hook_resid_post",)}, "more_hooks: got a crosscoder on 2 ranks"),
+        ({"optimiser": "muon"}, "optimiser: got muon, which needs whole matrices, on 2 ranks"),
+    ],
+)
+def test_runs_that_cannot_be_spread_are_refused(settings, message):
+    config = TrainConfig(hook="blocks.1.hook_resid_post", **settings)
+    with pytest.raises(ConfigError, match=message):
+        check_config(config, Ranks(0, 2))
 
 
 def test_parts_cover_the_features_once_and_are_even():
