@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards.activation_view import activation_figure
+from dashboards.circuit_view import agreement_figure, circuit_figure, faithfulness_figure
 from dashboards.contract import headline
 from dashboards.contrast_view import volcano_figure
 from dashboards.density_view import density_figure
@@ -24,9 +25,12 @@ from dashboards.spread_plan_view import growth_figure
 from dashboards.steering_view import causal_sweep_figure, dose_response_figure
 from dashboards.theme import LIGHT, Theme
 from dashboards.training_view import loss_figure
+from interp.attribution_check import AttributionCheck
 from interp.causal_sweep import CausalSweep
+from interp.circuits import Circuit
 from interp.effects import EffectGrid
 from interp.errors import ConfigError
+from interp.faithfulness import FaithfulnessCurve
 from interp.lenses.divergence import LensDivergence
 from interp.lenses.grid import LensGrid
 from interp.lenses.table import LensTable
@@ -88,6 +92,12 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         return RunView(run, run_figures(run, theme) | _map(run, theme), folder, theme)
     if isinstance(result, EffectGrid):
         return effects_figure(result, theme)
+    if isinstance(result, Circuit):
+        return circuit_figure(result, theme)
+    if isinstance(result, FaithfulnessCurve):
+        return faithfulness_figure([result], theme)
+    if isinstance(result, AttributionCheck):
+        return agreement_figure(result.labels, result.estimated, result.measured, theme)
     if isinstance(result, FeatureStatistics):
         return density_figure(result.density, result.level, theme)
     if isinstance(result, DoseResponse):

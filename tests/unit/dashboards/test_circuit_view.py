@@ -8,6 +8,7 @@ import pytest
 from dashboards.attribution_page import attribution_page
 from dashboards.circuit_page import circuit_page, circuit_summary
 from dashboards.circuit_view import ablation_figure, circuit_figure, columns, faithfulness_figure
+from dashboards.show import show
 from dashboards.theme import DARK, LIGHT
 from interp.attribution_check import AttributionCheck
 from interp.circuits import OUTCOME, Circuit, CircuitEdge, CircuitNode
@@ -104,3 +105,9 @@ def test_a_check_tells_how_near_attribution_is(tmp_path):
         AttributionCheck.load(tmp_path / "other.json")
     assert "<td>3</td>" in check._repr_html_()
     assert "<b>" not in attribution_page([check]).split('id="summary">')[1].split("</script>")[0]
+
+
+def test_notebooks_show_circuits_curves_and_checks():
+    circuit = made_circuit()
+    shown = [show(one) for one in (circuit, circuit.curves[0], made_check())]
+    assert [len(figure.data) for figure in shown] == [len(circuit.edges) + 1, 5, 2]
