@@ -35,9 +35,9 @@ class LanguageScores:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"schema_version": SCHEMA_VERSION, "kind": "language_scores"} | {
-            name: getattr(self, name) for name in self.__slots__
-        }
+        held = {name: getattr(self, name) for name in self.__slots__}
+        held |= {name: held[name] and list(held[name]) for name in ("loss_interval", "accuracy_interval")}
+        return {"schema_version": SCHEMA_VERSION, "kind": "language_scores", **held}
 
     def save(self, path: Path) -> None:
         """Write as JSON.

@@ -126,9 +126,9 @@ def inspect_run(
     split = "heldout" if dataset is None and config.data.heldout_share > 0 else "all"
     stream = open_stream(dataset or config.dataset, held.model, config.data, split=split)  # type: ignore[arg-type]
     tell("looking at codes", 0, 4)
-    record = record_codes(held.model, held.codebooks, stream, n_tokens=n_tokens)
+    record = record_codes(held.model, held.codebooks, stream.iter_pass(), n_tokens=n_tokens)
     tell("looking at codes", 1, 4)
-    acts = neuron_activations(held.model, stream, n_tokens=len(record))
+    acts = neuron_activations(held.model, stream.iter_pass(), n_tokens=len(record))
     tell("looking at codes", 2, 4)
     drawn = code_detections(record, N_DRAWN, seed=seed)
     rivals = neuron_detections(record, acts, [one.share for one in drawn], seed=seed)
@@ -157,7 +157,7 @@ def _codes(held: CodebookModel, record: CodeRecord, seed: int) -> tuple[CodeFact
     drawn = [record.books[b].code(code) for b, code in draw_codes(record, N_DRAWN, seed=seed)]
     per_book = max(1, N_TABLE // max(len(record.books), 1))
     common = [
-        book.code(code)
+        book.code(int(code))
         for book in record.books
         for code in np.argsort(-book.counts(), kind="stable")[:per_book]
         if book.counts()[code] > 0

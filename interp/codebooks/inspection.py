@@ -221,6 +221,6 @@ def _pairs(first: Book, second: Book, a: ndarray, b: ndarray, n: int, *, same: b
     lift = counts * max(len(left), 1) / (alone[0][codes[0]] * alone[1][codes[1]])
     order = np.lexsort((-lift, -np.where(counts >= _LEAST_COUNT, counts, 0)))[:n]
     return tuple(
-        Pairing(str(first.code(codes[0][i])), str(second.code(codes[1][i])), int(counts[i]), float(lift[i]))
+        Pairing(str(first.code(int(codes[0][i]))), str(second.code(int(codes[1][i]))), int(counts[i]), float(lift[i]))
         for i in order
     )

@@ -3,25 +3,27 @@
 Axes: n tokens, m neurons.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from interp.datasets import TokenStream
 from interp.hooks import capture
 from interp.models import Model
+from interp.token_rows import TokenBatch
 
 
 @torch.no_grad()
 def neuron_activations(
-    model: Model, stream: TokenStream, *, n_tokens: int, layers: tuple[int, ...] = ()
+    model: Model, batches: Iterable[TokenBatch], *, n_tokens: int, layers: tuple[int, ...] = ()
 ) -> dict[str, Float[ndarray, "n m"]]:
     """MLP neurons behind their nonlinearity at the very tokens that `record_codes` looks at, by hook."""
     hooks = [f"blocks.{layer}.mlp.hook_post" for layer in layers or range(model.n_layers)]
     parts: dict[str, list[ndarray]] = {hook: [] for hook in hooks}
     n = 0
-    for batch in stream.iter_pass():
+    for batch in batches:
         positions = batch.position_ids if batch.attention_mask is None else None
         acts = capture(model, batch.token_ids, hooks, batch.attention_mask, positions)
         for hook in hooks:

@@ -3,7 +3,7 @@
 Axes: n tokens, g groups, k active codes, c codes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from numpy import ndarray
 from interp.codebooks.batches import NO_TARGET, LanguageBatch
 from interp.codebooks.insertion import Codebooks, Insertion
 from interp.codebooks.names import CodeName, book_name
-from interp.datasets import TokenStream
 from interp.errors import ArtifactError, DataError
 from interp.models import Model
 from interp.storage import make_folder, read_json, read_tensors, write_json, write_tensors
+from interp.token_rows import TokenBatch
 
 SCHEMA_VERSION = 1
 
@@ -75,7 +75,7 @@ class CodeRecord:
         make_folder(path.parent)
         columns = {name: getattr(self, name) for name in _COLUMNS}
         columns |= {f"ids.{index}": book.ids for index, book in enumerate(self.books)}
-        digest = write_tensors(path, {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in columns.items()})
+        digest = write_tensors(path, {name: torch.from_numpy(np.array(x)) for name, x in columns.items()})
         books = [{"hook": book.hook, "group": book.group, "n_codes": book.n_codes} for book in self.books]
         head = {"schema_version": SCHEMA_VERSION, "kind": "code_record", "books": books, "sha256": digest}
         write_json(path.with_suffix(".json"), head)
@@ -98,16 +98,16 @@ _COLUMNS = ("token_ids", "next_ids", "document", "position", "row")
 
 
 @torch.no_grad()
-def record_codes(model: Model, codebooks: Codebooks, stream: TokenStream, *, n_tokens: int) -> CodeRecord:
-    """The codes at the first `n_tokens` tokens of a stream that are kept, or at all of them if there are fewer.
+def record_codes(model: Model, codebooks: Codebooks, batches: Iterable[TokenBatch], *, n_tokens: int) -> CodeRecord:
+    """The codes at the first `n_tokens` tokens that are kept, or at all of them if there are fewer.
 
-    Raises: DataError if the stream holds no usable token.
+    Raises: DataError if the batches hold no usable token.
     """
     parts: list[dict[str, ndarray]] = []
     n = 0
     with Insertion(model, codebooks) as insertion:
         n_rows = 0
-        for batch in stream.iter_pass():
+        for batch in batches:
             rows, keep = LanguageBatch.of(batch, model.device), batch.keep.to(model.device)
             positions = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
             body: Any = model.hf.base_model

@@ -19,7 +19,7 @@ from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Choose, Codebooks, Insertion
 from interp.codebooks.names import CodeName
 from interp.codebooks.record import CodeRecord
-from interp.errors import ArtifactError, ConfigError
+from interp.errors import ArtifactError, ConfigError, DataError
 from interp.models import Model
 from interp.prompts import encode_prompts
 from interp.storage import read_json, write_json
@@ -201,7 +201,7 @@ def steer_codes(
 ) -> CodeSteering:
     """Write texts with the codes active, without, and with random ones; sampled at temperature 1, seeds shared.
 
-    Raises: ConfigError for a bad pattern, no code, or a prompt that fills the context.
+    Raises: ConfigError for a bad pattern or no code; DataError for a prompt that fills the context.
     """
     try:
         wanted = re.compile(pattern)
@@ -262,7 +262,7 @@ class _Writing:
         n_prompt = prompt.shape[1]
         room = min(self.new_tokens, self.model.context_size - n_prompt)
         if room < 1:
-            raise ConfigError(f"prompt: got {n_prompt} tokens; {self.model.name} reads {self.model.context_size}")
+            raise DataError(f"got a prompt of {n_prompt} tokens, which fills the context; shorten it")
         edits = Activation(codes, self.codebooks, self.where, n_prompt).edits()
         with Insertion(self.model, self.codebooks, choose=edits):
             rows = _sample(self.model, prompt.expand(self.n_texts, -1), room, self.seed)

@@ -80,11 +80,11 @@ _PAPER_ARMS = (
 PUBLISHED_BASE = (1.179, 46.36, 96.77)
 PUBLISHED_PRECISION = (97.1, 70.5)
 _FLAT = Schedule(lr=1e-3, warmup_share=0.0, decay_share=0.0)
-_FAST = Schedule(lr=1e-2, warmup_share=0.03, decay_share=0.5)
+_FAST = Schedule(lr=1e-2, warmup_share=0.02, decay_share=0.8)
 SIZES: Mapping[SizeName, Size] = {
     "tiny": Size(1, 32, 2, 12, 32, (30, _FAST), (20, _FAST), (Arm("attn, k=1", ("attn",), 40),), 60, 2000, 12, 3),
     "cpu": Size(
-        2, 64, 4, 32, 32, (5000, _FAST), (3000, Schedule(lr=5e-3, warmup_share=0.0, decay_share=0.5)),
+        2, 64, 4, 32, 64, (8000, _FAST), (3500, Schedule(lr=5e-3, warmup_share=0.0, decay_share=0.8)),
         (Arm("attn, k=1", ("attn",), 500, 1, (1.18, 46.33, 96.39)),), 1000, 60_000, 300, 100,
     ),
     "paper": Size(4, 128, 4, 128, 512, (20_000, _FLAT), (20_000, _FLAT), _PAPER_ARMS, 2000, 200_000, 500, 100),
@@ -177,7 +177,7 @@ def _codebook_config(config: TokFSMConfig, size: Size, arm: Arm, model: Path) ->
         out=config.out / arm_folder(arm.name),
         seed=config.seed,
         device=config.device,
-        recording=Recording(log_every=50, checkpoint_every=1000),
+        recording=Recording(log_every=100, checkpoint_every=1000),
     )
 
 
@@ -221,7 +221,7 @@ def _scored(
     if neurons is None or tell is None:
         return ArmResult(arm.name, arm.published, scores, seconds)
     stream = open_stream(held.config.dataset, held.model, held.config.data, split="all")
-    record = record_codes(held.model, held.codebooks, stream, n_tokens=size.n_recorded)
+    record = record_codes(held.model, held.codebooks, stream.iter_pass(), n_tokens=size.n_recorded)
     dead = float(np.mean(np.concatenate([book.counts() == 0 for book in record.books])))
     code, neuron, n_states = _precision(neurons, record, stream)
     return ArmResult(
@@ -241,7 +241,7 @@ def _precision(base: Model, record: CodeRecord, stream: TokenStream) -> tuple[fl
     labels = np.where(
         record.position % 2 == 0, np.concatenate([[0], record.token_ids[:-1]]) * BASE + record.token_ids, -1
     )
-    acts = neuron_activations(base, stream, n_tokens=len(record))
+    acts = neuron_activations(base, stream.iter_pass(), n_tokens=len(record))
     return mean_precision(best_codes(record, labels, [str(state) for state in range(N_STATES)], acts))
 
 

@@ -9,14 +9,19 @@ import pytest
 from click.testing import CliRunner
 
 from interp.cli import cli
+from interp.codebooks.config import CodebookConfig
 from interp.config import read_yaml
 from interp.lenses.config import LensConfig
 from saes.sweep_config import SweepConfig
 from saes.training import TrainConfig
 
 ROOT = Path(__file__).parents[2]
+# A codebook SAE is trained like any SAE; the others are put into a model.
+CODEBOOK_CONFIGS = sorted(p for p in (ROOT / "configs").glob("codebook_*.yaml") if p.stem != "codebook_sae")
 TRAIN_CONFIGS = sorted(
-    p for p in (ROOT / "configs").glob("*.yaml") if not p.name.startswith(("pretrain", "sweep", "lens", "probe"))
+    p
+    for p in (ROOT / "configs").glob("*.yaml")
+    if not p.name.startswith(("pretrain", "sweep", "lens", "probe")) and p not in CODEBOOK_CONFIGS
 )
 LENS_CONFIGS = sorted((ROOT / "configs").glob("lens*.yaml"))
 SWEEP_CONFIGS = sorted((ROOT / "configs").glob("sweep*.yaml"))
@@ -54,6 +59,12 @@ def test_every_sweep_config_loads_and_says_what_it_is(path):
 @pytest.mark.parametrize("path", LENS_CONFIGS, ids=lambda path: path.stem)
 def test_every_lens_config_loads_and_says_what_it_is(path):
     assert LensConfig.load(path).n_steps > 0
+    assert path.read_text().startswith("#")
+
+
+@pytest.mark.parametrize("path", CODEBOOK_CONFIGS, ids=lambda path: path.stem)
+def test_every_codebook_config_loads_and_says_what_it_is(path):
+    assert CodebookConfig.load(path).n_steps > 0
     assert path.read_text().startswith("#")
 
 

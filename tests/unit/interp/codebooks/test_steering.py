@@ -1,0 +1,125 @@
+"""Codes put in while a model writes."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.codebooks.divergence import jensen_shannon
+from interp.codebooks.insertion import Insertion, new_codebooks, site_hooks
+from interp.codebooks.names import CodeName
+from interp.codebooks.record import Book, CodeRecord
+from interp.codebooks.steering import Activation, CodeSteering, random_like, steer_codes
+from interp.errors import ConfigError, DataError
+from tests.families import tiny_model, tiny_tokens
+
+HOOK = "blocks.1.attn.hook_z"
+
+
+@pytest.fixture(scope="module")
+def scene():
+    model = tiny_model("llama")
+    torch.manual_seed(2)
+    codebooks = new_codebooks(model, site_hooks(model, ("attn",), (1,)), n_codes=40, k=3)
+    draw = np.random.default_rng(0)
+    zero = np.zeros(500, dtype=np.int64)
+    # Code j is about j times as frequent as code 1.
+    ids = draw.choice(40, size=(500, 3), p=np.arange(40) / np.arange(40).sum())
+    books = tuple(Book(HOOK, group, 40, ids) for group in range(4))
+    return model, codebooks, CodeRecord(zero, zero, zero, zero, zero, books)
+
+
+def test_divergence_is_symmetric_bounded_and_zero_for_equals():
+    p, q = torch.randn(5, 7).softmax(1), torch.randn(5, 7).softmax(1)
+    torch.testing.assert_close(jensen_shannon(p, q), jensen_shannon(q, p))
+    assert jensen_shannon(p, p).abs().max() < 1e-6
+    apart = jensen_shannon(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
+    assert float(apart) == pytest.approx(np.log(2))
+    middle = (p + q) / 2
+    kl = (p * (p / middle).log()).sum(1) / 2 + (q * (q / middle).log()).sum(1) / 2
+    torch.testing.assert_close(jensen_shannon(p, q), kl)
+
+
+@pytest.mark.parametrize(
+    ("where", "places"),
+    [("all", [0, 1, 2, 3, 4]), ("prompt", [0, 1, 2]), ("generated", [3, 4]), ("last", [2]), ((1, 4), [1, 4])],
+)
+def test_codes_are_put_in_at_the_chosen_tokens_across_passes(scene, where, places):
+    _, codebooks, _ = scene
+    edit = Activation([CodeName(HOOK, 2, 7)], codebooks, where, 3).edits()[HOOK]
+    ids = torch.arange(3).expand(1, 5, 4, 3) + 10
+    # As in generation: the prompt in one pass, then a token at a time.
+    out = torch.cat([edit(ids[:, :3]), edit(ids[:, 3:4]), edit(ids[:, 4:])], dim=1)
+    changed = (out == 7).any(3)[0]
+    assert changed[:, 2].nonzero()[:, 0].tolist() == places
+    assert not changed[:, [0, 1, 3]].any()
+
+
+def test_the_least_similar_code_gives_way_and_k_stay_active(scene):
+    _, codebooks, _ = scene
+    edit = Activation([CodeName(HOOK, 0, 7), CodeName(HOOK, 0, 11)], codebooks, "all", 1).edits()[HOOK]
+    ids = torch.tensor([[10, 11, 12], [1, 2, 3], [4, 7, 11]]).view(1, 3, 1, 3).expand(1, 3, 4, 3)
+    found = edit(ids)[0, :, 0].tolist()
+    assert [sorted(row) for row in found] == [[7, 10, 11], [1, 7, 11], [4, 7, 11]]
+    with pytest.raises(ConfigError, match="got 4 codes of one codebook"):
+        Activation([CodeName(HOOK, 0, c) for c in range(4)], codebooks, "all", 1)
+
+
+def test_activating_what_is_active_changes_nothing(scene):
+    model, codebooks, _ = scene
+    ids = tiny_tokens(1)
+    with Insertion(model, codebooks) as insertion:
+        expected = model.hf(ids).logits
+        own = insertion.seen[HOOK].ids[0, 4, 1]
+    codes = [CodeName(HOOK, 1, int(code)) for code in own]
+    with Insertion(model, codebooks, choose=Activation(codes, codebooks, (4,), 1).edits()):
+        torch.testing.assert_close(model.hf(ids).logits, expected)
+
+
+def test_random_codes_are_others_of_the_same_codebook_and_as_frequent():
+    # Code j was active j times.
+    ids = np.repeat(np.arange(300), np.arange(300))[:, None]
+    zero = np.zeros(len(ids), dtype=np.int64)
+    record = CodeRecord(zero, zero, zero, zero, zero, (Book(HOOK, 0, 5, ids * 0), Book(HOOK, 1, 300, ids)))
+    codes = [CodeName(HOOK, 1, 200), CodeName(HOOK, 1, 201)]
+    for seed in range(20):
+        drawn = random_like(record, codes, np.random.default_rng(seed))
+        assert all((one.hook, one.group) == (HOOK, 1) for one in drawn)
+        assert len({one.code for one in drawn} | {200, 201}) == 4
+        assert all(abs(one.code - 200) <= 14 for one in drawn)
+    with pytest.raises(ConfigError, match="none is left"):
+        random_like(record, [CodeName(HOOK, 0, code) for code in range(5)], np.random.default_rng(0))
+
+
+def test_steering_tells_success_cost_and_controls(scene, tmp_path):
+    model, codebooks, record = scene
+    # A code whose vector is made large enough to rule the output.
+    with torch.no_grad():
+        kept = codebooks[HOOK].codes[0, 5].clone()
+        codebooks[HOOK].codes[0, 5] = 60.0
+    arguments = {"neutral": ["w5 w6 w7", "w8 w9"], "n_texts": 12, "new_tokens": 4, "n_controls": 3}
+    found = steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 5)], "w5 w6", "w4|w7", **arguments)
+    again = steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 5)], "w5 w6", "w4|w7", **arguments)
+    with torch.no_grad():
+        codebooks[HOOK].codes[0, 5] = kept
+    assert found == again
+    assert found.unsteered.jsd == 0
+    assert found.steered.jsd > max(control.jsd for control in found.controls)
+    assert found.steered.perplexity > found.unsteered.perplexity
+    assert found.texts != found.unsteered_texts
+    assert len(found.rows()) == 3
+    found.save(tmp_path / "steering.json")
+    assert CodeSteering.load(tmp_path / "steering.json") == found
+    as_good = sum(control.success >= found.steered.success for control in found.controls)
+    assert found.p == (1 + as_good) / 4
+
+
+def test_what_cannot_be_steered_is_refused(scene):
+    model, codebooks, record = scene
+    with pytest.raises(ConfigError, match="no codes"):
+        steer_codes(model, codebooks, record, [], "w5", "w", neutral=["w5 w6"])
+    with pytest.raises(ConfigError, match="regular expression"):
+        steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5", "(", neutral=["w5 w6"])
+    with pytest.raises(DataError, match="fills the context"):
+        steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5 " * 23, "w", neutral=["w5 w6"])
+    with pytest.raises(DataError, match="reads 24"):
+        steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5 " * 24, "w", neutral=["w5 w6"])

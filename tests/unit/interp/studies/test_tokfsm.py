@@ -1,0 +1,183 @@
+"""The machine of TokFSM against its oracles, and scores and interventions against machines that are known."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPTNeoXForCausalLM
+
+from interp.codebooks.insertion import new_codebooks, site_hooks
+from interp.codebooks.record import Book, CodeRecord
+from interp.studies.tokfsm_interventions import (
+    class_labels,
+    codes_of_classes,
+    draw_scene,
+    expected_digits,
+    matched_codes,
+    next_digits,
+)
+from interp.studies.tokfsm_machine import BOS, Machine, MachineBatches, states_of
+from interp.studies.tokfsm_model import new_model
+from interp.studies.tokfsm_results import TokFSMStudy
+from interp.studies.tokfsm_scores import next_states, score_model
+
+
+@pytest.fixture(scope="module")
+def machine():
+    return Machine.draw()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return new_model(n_layers=1, d_model=16, n_heads=2, context_size=12, seed=0)
+
+
+def test_the_machine_has_686_pairs(machine):
+    assert machine.n_pairs == 686
+
+
+def test_the_best_loss_and_accuracy_are_those_of_the_oracle(machine):
+    loss, accuracy = machine.bayes(128)
+    assert round(loss, 4) == 1.1748
+    assert round(100 * accuracy, 2) == 46.38
+    assert machine.bayes(32)[0] == pytest.approx(1.248, abs=5e-4)
+
+
+def test_the_best_is_what_knowing_the_machine_gives_on_its_walks(machine):
+    rows = machine.rows(4000, 20, torch.Generator().manual_seed(0)).numpy()
+    joint = machine.transitions.reshape(100, 10, 10)
+    nats, right = [np.full((4000, 2), np.log(10))], [np.full((4000, 2), 0.1)]
+    for at in range(3, 19, 2):
+        state = rows[:, at - 2] * 10 + rows[:, at - 1]
+        for given, digit in ((joint[state].sum(2), rows[:, at]), (joint[state, rows[:, at]], rows[:, at + 1])):
+            p = given / given.sum(1, keepdims=True)
+            nats.append(-np.log(p[np.arange(4000), digit])[:, None])
+            right.append((p.argmax(1) == digit)[:, None])
+    loss, accuracy = machine.bayes(19)
+    assert np.concatenate(nats, axis=1).mean() == pytest.approx(loss, abs=0.01)
+    assert np.concatenate(right, axis=1).mean() == pytest.approx(accuracy, abs=0.01)
+
+
+def test_successors_are_drawn_in_sequence(machine):
+    generator = np.random.default_rng(42)
+    for state in range(3):
+        assert machine.successors[state].tolist() == generator.choice(100, 10, replace=False).tolist()
+    assert (machine.transitions > 0).sum(1).tolist() == [10] * 100
+
+
+def test_walks_follow_the_machine(machine):
+    rows = machine.rows(50, 13, torch.Generator().manual_seed(1))
+    assert (rows[:, 0] == BOS).all()
+    states = states_of(rows)
+    assert (states[:, 1::2] == -1).all()
+    walk = states[:, 2::2].numpy()
+    assert walk.shape == (50, 6)
+    assert all(b in machine.successors[a] for row in walk for a, b in pairwise(row))
+    # An even length ends with half a state.
+    assert states_of(machine.rows(5, 12, torch.Generator())).shape == (5, 12)
+
+
+def test_batches_go_on_from_a_cursor(machine):
+    first = MachineBatches(machine, n_rows=4, n_positions=8, seed=3)
+    next(first)
+    again = MachineBatches(machine, n_rows=4, n_positions=8, seed=3)
+    again.seek(first.cursor())
+    batch = next(first)
+    assert torch.equal(batch.token_ids, next(again).token_ids)
+    assert torch.equal(batch.targets[:, :-1], batch.token_ids[:, 1:])
+    assert (batch.targets[:, -1] == -100).all()
+
+
+def test_next_states_are_a_distribution_over_two_digits(machine, model):
+    rows = machine.rows(3, 6, torch.Generator().manual_seed(2))[:, :5]
+    found = next_states(model, rows)
+    assert found.shape == (3, 100)
+    with torch.no_grad():
+        one = model.hf(torch.cat([rows, torch.full((3, 1), 4)], dim=1)).logits.softmax(2)
+    torch.testing.assert_close(found[:, 47], one[:, -2, 4] * one[:, -1, 7])
+
+
+class _Knows(GPTNeoXForCausalLM):
+    """Knows the machine: gives the true distribution of the next digit."""
+
+    machine = Machine.draw()
+
+    def forward(self, rows, use_cache=False):
+        joint = torch.from_numpy(self.machine.transitions.reshape(100, 10, 10)).float()
+        p = torch.full((*rows.shape, 11), 1e-12)
+        for at in range(rows.shape[1]):
+            if at % 2 == 0 and at > 0:
+                p[:, at, :10] = joint[rows[:, at - 1] * 10 + rows[:, at]].sum(2)
+            elif at % 2 and at > 2:
+                p[:, at, :10] = joint[rows[:, at - 2] * 10 + rows[:, at - 1], rows[:, at]]
+            else:
+                p[:, at, :10] = 0.1
+        logits = (p + 1e-12).log()
+        return type("Out", (), {"logits": logits - logits.logsumexp(2, keepdim=True)})
+
+
+def test_a_model_that_knows_the_machine_has_full_marks(machine, model):
+    knowing = replace(model, hf=_Knows(model.hf.config))
+    scores = score_model(knowing, machine, n_rows=3000, seed=0, n_positions=16)
+    assert scores.state_accuracy == 1.0
+    assert scores.valid == pytest.approx(1.0, abs=1e-4)
+    assert scores.loss_nats == pytest.approx(machine.bayes(16)[0], abs=0.01)
+    assert scores.accuracy == pytest.approx(machine.bayes(16)[1], abs=0.01)
+
+
+def test_scenes_ask_for_what_can_follow_another_state(machine):
+    scene = draw_scene(machine, "state", n_rows=40, n_positions=12, seed=0)
+    own = class_labels(scene.rows, "state")[:, -1]
+    assert (scene.target != own).all()
+    np.testing.assert_allclose(scene.wanted, machine.first_digit[scene.target], rtol=1e-6)
+    pairs = draw_scene(machine, "pair", n_rows=40, n_positions=12, seed=0)
+    # The digit that was read stays; only the state before it is another.
+    assert (pairs.target % 10 == pairs.rows[:, -1]).all()
+    assert (expected_digits(machine, "pair")[pairs.target].sum(1) > 0.999).all()
+    assert torch.equal(class_labels(pairs.rows, "pair")[:, -1] // 10, class_labels(pairs.rows, "state")[:, -2])
+
+
+def test_codes_of_classes_are_the_commonest_and_controls_are_near_in_frequency(machine, model):
+    codebooks = new_codebooks(model, site_hooks(model, ("attn",)), n_codes=30)
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 5, 2000)
+    ids = np.where(draw.random(2000) < 0.7, labels + 10, draw.integers(0, 30, 2000))
+    hook = codebooks.hooks[0]
+    zero = np.zeros(2000, dtype=np.int64)
+    record = CodeRecord(zero, zero, zero, zero, zero, tuple(Book(hook, g, 30, ids[:, None]) for g in range(2)))
+    codes = codes_of_classes(record, codebooks, labels, 5)
+    assert codes[hook][:, :, 0].tolist() == [[c + 10, c + 10] for c in range(5)]
+    order = np.argsort(-np.bincount(ids, minlength=30), kind="stable").tolist()
+    other = matched_codes(record, codes, np.random.default_rng(1))[hook]
+    assert (other != codes[hook]).all()
+    for mine, theirs in zip(codes[hook].flatten().tolist(), other.flatten().tolist(), strict=True):
+        assert abs(order.index(mine) - order.index(theirs)) <= 10
+
+
+def test_without_a_choice_the_next_digit_is_the_models_own(machine, model):
+    codebooks = new_codebooks(model, site_hooks(model, ("attn",)), n_codes=30)
+    rows = machine.rows(4, 9, torch.Generator().manual_seed(0))
+    plain = next_digits(model, codebooks, rows)
+    same = next_digits(model, codebooks, rows, {hook: (lambda ids: ids) for hook in codebooks.hooks})
+    assert torch.equal(plain, same)
+    put = next_digits(model, codebooks, rows, {hook: (lambda ids: ids * 0) for hook in codebooks.hooks})
+    assert not torch.allclose(plain, put)
+
+
+def test_a_tiny_study_is_written_read_and_gone_on_with(tmp_path):
+    from interp.studies.tokfsm import TokFSMConfig, run_tokfsm
+
+    config = TokFSMConfig(size="tiny", out=tmp_path / "study", texts=200)
+    study = run_tokfsm(config)
+    study.save(tmp_path / "tokfsm.json")
+    again = TokFSMStudy.load(tmp_path / "tokfsm.json")
+    assert again.rows() == study.rows()
+    assert again.to_json() == study.to_json()
+    assert [one.kind for one in study.arms[1].interventions] == ["state", "state", "pair", "pair"]
+    assert study.n_pairs == 686
+    # What is finished is kept: the same scores without training.
+    repeated = run_tokfsm(config)
+    assert [arm.scores for arm in repeated.arms] == [arm.scores for arm in study.arms]
+    assert "no codebooks" in study._repr_html_()
