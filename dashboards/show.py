@@ -10,6 +10,9 @@ import plotly.graph_objects as go
 
 from dashboards.activation_view import activation_figure
 from dashboards.circuit_view import agreement_figure, circuit_figure, faithfulness_figure
+from dashboards.codebook_view import detection_figure
+from dashboards.codebook_view import grid_figure as code_grid_figure
+from dashboards.codebook_view import steering_figure as code_steering_figure
 from dashboards.contract import headline
 from dashboards.contrast_view import volcano_figure
 from dashboards.density_view import density_figure
@@ -24,10 +27,15 @@ from dashboards.run_record import RunRecord, load_run
 from dashboards.spread_plan_view import growth_figure
 from dashboards.steering_view import causal_sweep_figure, dose_response_figure
 from dashboards.theme import LIGHT, Theme
+from dashboards.tokfsm_view import precision_figure as state_precision_figure
 from dashboards.training_view import loss_figure
 from interp.attribution_check import AttributionCheck
 from interp.causal_sweep import CausalSweep
 from interp.circuits import Circuit
+from interp.codebooks.inspected import Inspection
+from interp.codebooks.prompt_grid import PromptGrid
+from interp.codebooks.steering import CodeSteering
+from interp.codebooks.tokfsm_results import TokFSMStudy
 from interp.effects import EffectGrid
 from interp.errors import ConfigError
 from interp.faithfulness import FaithfulnessCurve
@@ -124,6 +132,14 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         return divergence_figure(result, theme)
     if isinstance(result, SpreadPlan):
         return growth_figure((result,), theme)
+    if isinstance(result, PromptGrid):
+        return code_grid_figure(result, theme)
+    if isinstance(result, Inspection):
+        return detection_figure(result, theme)
+    if isinstance(result, CodeSteering):
+        return code_steering_figure(result, theme)
+    if isinstance(result, TokFSMStudy):
+        return state_precision_figure(result, theme)
     if _is_metrics(result):
         return loss_figure(result, theme)  # type: ignore[arg-type]
     raise ConfigError(f"got a {type(result).__name__}; expected a run, a result or rows of metrics")

@@ -8,8 +8,14 @@ import plotly.graph_objects as go
 
 from dashboards.analysis_page import AnalysisPage, FigurePart, Part, TablePart, render_analysis
 from dashboards.theme import CATEGORIES, LIGHT, Theme, template
-from interp.studies.tokfsm_interventions import StateIntervention
-from interp.studies.tokfsm_results import COLUMNS, LEAST_VALID, LOSS_TOLERANCE, ArmResult, TokFSMStudy
+from interp.codebooks.tokfsm_results import (
+    COLUMNS,
+    LEAST_VALID,
+    LOSS_TOLERANCE,
+    ArmResult,
+    StateIntervention,
+    TokFSMStudy,
+)
 
 
 def precision_figure(study: TokFSMStudy, theme: Theme = LIGHT) -> go.Figure:
@@ -43,7 +49,8 @@ def intervention_figure(arm: ArmResult, theme: Theme = LIGHT) -> go.Figure:
         spread = np.random.default_rng(at).uniform(-0.2, 0.2, len(one.controls))
         figure.add_scatter(
             x=list(one.controls), y=at + spread, mode="markers", name="random codes",
-            marker={"color": theme.muted, "size": 5, "opacity": 0.5}, showlegend=at == 0, hovertemplate="random codes: %{x:.3f}<extra></extra>",
+            marker={"color": theme.muted, "size": 5, "opacity": 0.5}, showlegend=at == 0,
+            hovertemplate="random codes: %{x:.3f}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
             x=[one.floor, one.floor], y=[at - 0.28, at + 0.28], mode="lines", line={"color": CATEGORIES[2], "width": 3},

@@ -8,10 +8,10 @@ import click
 
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts, print_grid
+from interp.codebooks.tokfsm_results import COLUMNS, TokFSMStudy
 from interp.recording import progress_of_stages
 from interp.storage import make_folder, write_text
 from interp.studies.tokfsm import PUBLISHED_PRECISION, TokFSMConfig, run_tokfsm
-from interp.studies.tokfsm_results import COLUMNS, TokFSMStudy
 
 _EXAMPLES = """\b
 Examples:

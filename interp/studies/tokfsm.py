@@ -20,6 +20,7 @@ from interp.codebooks.insertion import Insertion, Site
 from interp.codebooks.neurons import neuron_activations
 from interp.codebooks.precision import best_codes, mean_precision
 from interp.codebooks.record import CodeRecord, record_codes
+from interp.codebooks.tokfsm_results import ArmResult, Kind, StateIntervention, TokFSMStudy
 from interp.codebooks.training import FREE_ON_RESUME, codebook_manifest, fit_codebooks, prepare_codebooks
 from interp.config import Config, Seed
 from interp.datasets import DataConfig, TokenStream, open_stream
@@ -28,10 +29,9 @@ from interp.models import Model, load_model
 from interp.recording import Recording
 from interp.runs import RunFolder, this_command
 from interp.storage import new_folder, write_text
-from interp.studies.tokfsm_interventions import Kind, StateIntervention, draw_scene, intervene
+from interp.studies.tokfsm_interventions import draw_scene, intervene
 from interp.studies.tokfsm_machine import BASE, N_STATES, Machine, MachineBatches
 from interp.studies.tokfsm_model import new_model
-from interp.studies.tokfsm_results import ArmResult, TokFSMStudy
 from interp.studies.tokfsm_scores import score_model
 
 SizeName = Literal["tiny", "cpu", "paper"]

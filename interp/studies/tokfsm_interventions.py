@@ -5,7 +5,7 @@ Axes: b rows, t position, n tokens, g groups, k active codes, c codes, s classes
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,38 +17,14 @@ from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Choose, Codebooks, Insertion
 from interp.codebooks.inspection import contingency
 from interp.codebooks.record import CodeRecord
+from interp.codebooks.tokfsm_results import Kind, StateIntervention
 from interp.models import Model
 from interp.studies.tokfsm_machine import BASE, N_STATES, Machine, states_of
 
-Kind = Literal["state", "pair"]
 CodeTable = Mapping[str, Int[Tensor, "s g k"]]
 """By hook, the codes that stand for each class."""
 MATCHED = 10
 """A control is one of so many codes of the same codebook that come next to the chosen one in frequency."""
-
-
-@dataclass(frozen=True, slots=True)
-class StateIntervention:
-    """What codes of other states do to the next digit, put in at some hooks.
-
-    Units: jsd is the mean Jensen-Shannon divergence from what can follow the other state, relative to that without
-    intervention, which is 1; floor is that of the model in that state of its own accord. valid: probability of digits
-    that can follow the other state, without and with. controls: jsd of frequency-matched random codes.
-    """
-
-    kind: Kind
-    where: str
-    jsd: float
-    floor: float
-    valid_without: float
-    valid_with: float
-    controls: tuple[float, ...]
-    n_rows: int
-
-    @property
-    def p(self) -> float:
-        """Share of controls that come as near to the other state, this one counted in."""
-        return (1 + sum(control <= self.jsd for control in self.controls)) / (1 + len(self.controls))
 
 
 def class_labels(token_ids: Int[Tensor, "b t"], kind: Kind) -> Int[Tensor, "b t"]:

@@ -3,29 +3,15 @@
 Axes: b rows, t position, s states.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.codebooks.tokfsm_results import MachineScores
 from interp.models import Model
 from interp.studies.tokfsm_machine import BASE, N_EDGES, N_STATES, Machine
-
-
-@dataclass(frozen=True, slots=True)
-class MachineScores:
-    """How well a model continues walks.
-
-    Units: loss_nats per predicted token. state_accuracy: share of a state's ten successors among the ten next states
-    that the model finds likeliest. valid: the probability that a next state drawn from the model can follow.
-    """
-
-    loss_nats: float
-    accuracy: float
-    state_accuracy: float
-    valid: float
 
 
 @torch.no_grad()

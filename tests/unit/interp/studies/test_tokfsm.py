@@ -10,6 +10,7 @@ from transformers import GPTNeoXForCausalLM
 
 from interp.codebooks.insertion import new_codebooks, site_hooks
 from interp.codebooks.record import Book, CodeRecord
+from interp.codebooks.tokfsm_results import TokFSMStudy
 from interp.studies.tokfsm_interventions import (
     class_labels,
     codes_of_classes,
@@ -20,7 +21,6 @@ from interp.studies.tokfsm_interventions import (
 )
 from interp.studies.tokfsm_machine import BOS, Machine, MachineBatches, states_of
 from interp.studies.tokfsm_model import new_model
-from interp.studies.tokfsm_results import TokFSMStudy
 from interp.studies.tokfsm_scores import next_states, score_model
 
 

@@ -5,16 +5,53 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interp.errors import ArtifactError
 from interp.storage import read_json, write_json
-from interp.studies.tokfsm_interventions import StateIntervention
-from interp.studies.tokfsm_scores import MachineScores
 
 SCHEMA_VERSION = 1
+Kind = Literal["state", "pair"]
 LOSS_TOLERANCE, LEAST_VALID = 0.02, 0.97
 """A codebook model's loss may lie so far above the base model's; its transitions must be valid so often."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineScores:
+    """How well a model continues walks.
+
+    Units: loss_nats per predicted token. state_accuracy: share of a state's ten successors among the ten next states
+    that the model finds likeliest. valid: the probability that a next state drawn from the model can follow.
+    """
+
+    loss_nats: float
+    accuracy: float
+    state_accuracy: float
+    valid: float
+
+
+@dataclass(frozen=True, slots=True)
+class StateIntervention:
+    """What codes of other states do to the next digit, put in at some hooks.
+
+    Units: jsd is the mean Jensen-Shannon divergence from what can follow the other state, relative to that without
+    intervention, which is 1; floor is that of the model in that state of its own accord. valid: probability of digits
+    that can follow the other state, without and with. controls: jsd of frequency-matched random codes.
+    """
+
+    kind: Kind
+    where: str
+    jsd: float
+    floor: float
+    valid_without: float
+    valid_with: float
+    controls: tuple[float, ...]
+    n_rows: int
+
+    @property
+    def p(self) -> float:
+        """Share of controls that come as near to the other state, this one counted in."""
+        return (1 + sum(control <= self.jsd for control in self.controls)) / (1 + len(self.controls))
 
 
 @dataclass(frozen=True, slots=True)
