@@ -19,6 +19,9 @@ from saes.ops.encode import Preactivations
 from saes.ops.select import select_per_token
 from saes.ops.sparse import Pattern, prefix_losses
 
+START_ROUNDS = 5
+"""Rounds of k-means on the first sample, before training starts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -109,21 +112,26 @@ class CosineCodebook(CodebookSAE):
 
     @torch.no_grad()
     def start(self, centred: Float[Tensor, "s d"]) -> None:
-        """Codes that are tokens of the sample, or what earlier stages leave of them, so that k of them make up one.
+        """Each part's codes: tokens of the sample (or what earlier stages leave of them), then a few rounds of k-means.
 
         Where there are more codes than tokens, the others keep their random directions.
         """
         generator = torch.Generator().manual_seed(self.config.resample_seed)
-        for index, part in enumerate(self.parts):
-            seen = self._walk(centred)[index][0] if self.sequential else centred[:, part.columns]
+        left = centred
+        for part in self.parts:
+            seen = left[:, part.columns]
             order = torch.randperm(seen.shape[0], generator=generator).to(seen.device)
             norm = torch.linalg.vector_norm(seen, dim=1).mean()
             rows = torch.nn.functional.normalize(self.W_dec[part.codes, part.columns], dim=1) * norm
             n = min(rows.shape[0], seen.shape[0])
             rows[:n] = seen[order[:n]]
+            rows = settled(rows, seen, part.k)
             self.W_dec[part.codes] = 0
             self.W_dec[part.codes, part.columns] = rows * self._per_code(part)
-            self.refresh()
+            if self.sequential:
+                found = nearest_codes(seen, torch.nn.functional.normalize(rows, dim=1), part.k)
+                left = left - rows[found.flatten()].view(*found.shape, -1).sum(1) / part.k
+        self.refresh()
 
     @torch.no_grad()
     def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"]) -> None:
@@ -178,3 +186,21 @@ def nearest_codes(
     cosines = (x[short].to(dtype) @ directions.t().to(dtype)).to(x.dtype)
     found[short] = cosines.sort(dim=1, descending=True, stable=True).indices[:, :k].sort(dim=1).values
     return found
+
+
+@torch.no_grad()
+def settled(
+    rows: Float[Tensor, "p d"], x: Float[Tensor, "s d"], k: int, *, n_rounds: int = START_ROUNDS
+) -> Float[Tensor, "p d"]:
+    """Codes after rounds of k-means by cosine, of such a length that the mean of a token's k codes is nearest to it.
+
+    A code moves to the mean of the tokens that take it; one that none takes stays.
+    """
+    for _ in range(n_rounds):
+        found = nearest_codes(x, torch.nn.functional.normalize(rows, dim=1), k)
+        taken = found.new_zeros(rows.shape[0]).index_add_(0, found.flatten(), torch.ones_like(found.flatten()))
+        sums = torch.zeros_like(rows).index_add_(0, found.flatten(), x.repeat_interleave(k, dim=0))
+        rows = torch.where(taken[:, None] > 0, sums / taken.clamp(min=1)[:, None], rows)
+    found = nearest_codes(x, torch.nn.functional.normalize(rows, dim=1), k)
+    made = rows[found.flatten()].view(*found.shape, -1).mean(1)
+    return rows * ((made * x).sum() / made.square().sum().clamp(min=1e-30))

@@ -14,6 +14,9 @@ from saes.base import Reconstruction
 from saes.codebook_base import CodebookSAE
 from saes.config import SAEConfig
 
+START_ROUNDS = 10
+"""Rounds of k-means on the first sample, before training starts."""
+
 
 @final
 class LatentCodebook(CodebookSAE):
@@ -89,16 +92,30 @@ class LatentCodebook(CodebookSAE):
 
     @torch.no_grad()
     def start(self, centred: Float[Tensor, "s d"]) -> None:
-        """Orthonormal directions as far as there are, read and written alike; levels at the sample's quantiles."""
-        rows = self.W_dec[: self.config.k].double()
-        d = rows.shape[1]
-        blocks = [torch.linalg.qr(block.t()).Q.t() for block in rows.split(d)]
-        directions = torch.cat(blocks).to(self.encoder)
+        """Principal axes of the sample, read and written alike; each latent's levels by k-means from its quantiles.
+
+        Where there are more latents than axes, the others begin with random orthonormal directions and share the work.
+        """
+        k, d = self.config.k, centred.shape[1]
+        axes = torch.linalg.eigh(centred.double().t() @ centred.double()).eigenvectors.flip(1).t()
+        others = [torch.linalg.qr(block.t()).Q.t() for block in self.W_dec[d:k].double().split(d) if k > d]
+        directions = torch.cat([axes, *others])[:k]
         self.encoder.copy_(directions)
-        self.decoder.copy_(directions / len(blocks))
+        self.decoder.copy_(directions / (1 + len(others)))
+        latents = centred @ self.encoder.t()
         at = (torch.arange(self.config.levels, device=centred.device) + 0.5) / self.config.levels
-        self.values.copy_(torch.quantile(centred @ self.encoder.t(), at.to(centred.dtype), dim=0).t())
+        self.values.copy_(torch.quantile(latents, at.to(latents.dtype), dim=0).t())
+        for _ in range(START_ROUNDS):
+            self._settle(latents)
         self.refresh()
+
+    def _settle(self, latents: Float[Tensor, "s n"]) -> None:
+        """Each level to the mean of the latents that are rounded to it; one to which none is stays."""
+        codes = self._codes(self.nearest(latents)).flatten()
+        taken = codes.new_zeros(self.d_sae).index_add_(0, codes, torch.ones_like(codes))
+        sums = latents.new_zeros(self.d_sae).index_add_(0, codes, latents.flatten())
+        means = (sums / taken.clamp(min=1)).view_as(self.values)
+        self.values.copy_(torch.where(taken.view_as(means) > 0, means, self.values))
 
     @torch.no_grad()
     def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"]) -> None:

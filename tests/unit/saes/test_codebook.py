@@ -109,7 +109,7 @@ def test_gradients_are_those_of_the_straight_through_estimator(variant, code_sum
     # The input's gradient is the reconstruction's, and the centre's is none.
     torch.testing.assert_close(scaled.grad, 2 * (x_hat - scaled).detach() / 150)
     torch.testing.assert_close(centre.grad, torch.zeros_like(centre))
-    assert sae.b_dec.grad is None and sae.W_enc.grad is None
+    assert [name for name, parameter in sae.named_parameters() if parameter.grad is not None] == ["W_dec"]
 
 
 def test_gradients_of_latent_quantisation_are_those_of_the_straight_through_estimator():
@@ -156,7 +156,8 @@ def test_groups_are_independent_and_stay_in_their_columns():
     optimiser = optimiser_of(sae)
     for i in range(5):
         step(sae, optimiser, batch_of(planted(128, seed=i)))
-    assert not bool(sae.W_dec[:24, 8:].any()) and not bool(sae.W_dec[24:, :8].any())
+    outside = torch.stack([sae.W_dec[:24, 8:], sae.W_dec[24:, :8]])
+    assert not bool(outside.any())
     x = planted(40)
     other = torch.cat([x[:, :8], torch.zeros(40, 8)], dim=1)
     first = [sae.encode(y).features.view(40, 4)[:, :2] for y in (x, other)]
@@ -164,11 +165,16 @@ def test_groups_are_independent_and_stay_in_their_columns():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_learns(variant):
+def test_learns_from_codes_that_were_knocked_about(variant):
     sae = codebook(variant)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in (p for p in sae.parameters() if p.requires_grad):
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    sae.refresh()
     optimiser = optimiser_of(sae)
     errors = [float(step(sae, optimiser, batch_of(planted(256, seed=i))).terms["mse"]) for i in range(60)]
-    assert sum(errors[-10:]) < 0.95 * sum(errors[:10])
+    assert sum(errors[-10:]) < 0.9 * sum(errors[:10])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
