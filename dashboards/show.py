@@ -34,7 +34,7 @@ from interp.causal_sweep import CausalSweep
 from interp.circuits import Circuit
 from interp.codebooks.inspected import Inspection
 from interp.codebooks.prompt_grid import PromptGrid
-from interp.codebooks.steering import CodeSteering
+from interp.codebooks.steered import CodeSteering
 from interp.codebooks.tokfsm_results import TokFSMStudy
 from interp.effects import EffectGrid
 from interp.errors import ConfigError

@@ -16,7 +16,8 @@ from interp.codebooks.names import CodeName
 from interp.codebooks.prompt_grid import PromptGrid, prompt_grid
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.search import FoundCode, matching_tokens, read_word_sets, search_codes, token_matches
-from interp.codebooks.steering import COLUMNS, CodeSteering, steer_codes
+from interp.codebooks.steered import COLUMNS, CodeSteering
+from interp.codebooks.steering import steer_codes
 from interp.codebooks.training import train_codebooks
 from interp.datasets import open_stream
 from interp.errors import ConfigError
@@ -178,7 +179,7 @@ def _first_text(record: CodeRecord, texts: list[str]) -> str:
 
 def _write_page(result: Inspection, grid: PromptGrid, record: CodeRecord, out: Path) -> Path:
     # Drawing is not needed to look at codes: a machine without plotly may leave it out.
-    from dashboards.codebook_view import codebook_page
+    from dashboards.codebook_page import codebook_page
 
     write_text(out, codebook_page(result, grid, record))
     return out
@@ -348,7 +349,7 @@ def _neutral(held: CodebookModel, n_texts: int = 8, n_tokens: int = 48) -> list[
 
 
 def _write_steering(result: CodeSteering, out: Path) -> None:
-    from dashboards.codebook_view import code_steering_page
+    from dashboards.codebook_page import code_steering_page
 
     result.save(out / "steering.json")
     write_text(out / "steering.html", code_steering_page(result))

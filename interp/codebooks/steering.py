@@ -1,13 +1,12 @@
 """Codes put in while a model writes: how often it then writes what was wanted, and at what cost.
 
-Axes: b rows (texts), t position, g groups, k active codes, v vocabulary, c controls.
+Axes: b rows (texts), t position, v vocabulary.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,171 +14,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from interp.codebooks.activation import Activation, Where
 from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Choose, Codebooks, Insertion
 from interp.codebooks.names import CodeName
 from interp.codebooks.record import CodeRecord
-from interp.errors import ArtifactError, ConfigError, DataError
+from interp.codebooks.steered import CodeSteering, SteeredOutcome
+from interp.errors import ConfigError, DataError
 from interp.models import Model
 from interp.prompts import encode_prompts
-from interp.storage import read_json, write_json
 
-SCHEMA_VERSION = 1
-Where = Literal["all", "prompt", "generated", "last"]
-"""Tokens at which codes are put in: every one, those of the prompt, those behind it, or the prompt's last one."""
 NEAREST = 20
 Progress = Callable[[int, int], None]
-
-
-class Activation:
-    """Edits that put codes in at chosen tokens, for `Insertion(choose=…)`; one for each text that is written.
-
-    A code that is not active already takes the place of the least similar one, so that k stay active.
-    """
-
-    def __init__(self, codes: Sequence[CodeName], codebooks: Codebooks, where: Where | Sequence[int], n_prompt: int):
-        """Raises: ConfigError for more codes of one codebook than are active at once."""
-        self._where, self._n_prompt = where, n_prompt
-        self._by_hook: dict[str, dict[int, list[int]]] = {}
-        for name in dict.fromkeys(codes):
-            self._by_hook.setdefault(name.hook, {}).setdefault(name.group, []).append(name.code)
-        for hook, groups in self._by_hook.items():
-            for wanted in groups.values():
-                if len(wanted) > codebooks[hook].k:
-                    raise ConfigError(
-                        f"got {len(wanted)} codes of one codebook at {hook}, of which {codebooks[hook].k} are active "
-                        "at once; give fewer"
-                    )
-        self._seen = dict.fromkeys(self._by_hook, 0)
-
-    def edits(self) -> dict[str, Choose]:
-        """By hook."""
-        return {hook: self._edit(hook) for hook in self._by_hook}
-
-    def _edit(self, hook: str) -> Choose:
-        def choose(ids: Int[Tensor, "b t g k"]) -> Int[Tensor, "b t g k"]:
-            first = self._seen[hook]
-            self._seen[hook] += ids.shape[1]
-            here = self._places(torch.arange(first, first + ids.shape[1])).to(ids.device)
-            changed = ids.clone()
-            for group, wanted in self._by_hook[hook].items():
-                put = _put_in(ids[:, :, group], torch.tensor(wanted, device=ids.device))
-                changed[:, :, group] = torch.where(here[:, None], put, ids[:, :, group])
-            return changed
-
-        return choose
-
-    def _places(self, positions: Int[Tensor, " t"]) -> Tensor:
-        n = self._n_prompt
-        if not isinstance(self._where, str):
-            return torch.isin(positions, torch.tensor(list(self._where)))
-        if self._where == "all":
-            return torch.ones_like(positions, dtype=torch.bool)
-        if self._where == "last":
-            return positions == n - 1
-        return positions < n if self._where == "prompt" else positions >= n
-
-
-def _put_in(ids: Int[Tensor, "b t k"], wanted: Int[Tensor, " m"]) -> Int[Tensor, "b t k"]:
-    """The wanted codes first, then the others in their order, as many as fit."""
-    k = ids.shape[-1]
-    own = torch.isin(ids, wanted)
-    # Those to keep come first, most similar first; a wanted one must not stand twice.
-    order = own.to(torch.int8).argsort(dim=-1, stable=True)
-    kept = ids.gather(-1, order)[..., : k - len(wanted)]
-    return torch.cat([wanted.expand(*ids.shape[:-1], -1), kept], dim=-1)
-
-
-@dataclass(frozen=True, slots=True)
-class SteeredOutcome:
-    """What one set of codes did. success: share of texts that match; perplexity of the texts behind the prompt, by the
-    same model without steering; jsd: of the next-token distributions over neutral texts, in nats."""
-
-    success: float
-    perplexity: float
-    jsd: float
-
-
-@dataclass(frozen=True, slots=True)
-class CodeSteering:
-    """Steering by codes, beside random codes of the same codebooks that are about as frequent."""
-
-    codes: tuple[str, ...]
-    pattern: str
-    where: str
-    prompt: str
-    n_texts: int
-    unsteered: SteeredOutcome
-    steered: SteeredOutcome
-    controls: tuple[SteeredOutcome, ...]
-    texts: tuple[str, ...] = ()
-    unsteered_texts: tuple[str, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def p(self) -> float:
-        """Share of controls with at least as many successes, the codes themselves counted in."""
-        return (1 + sum(one.success >= self.steered.success for one in self.controls)) / (1 + len(self.controls))
-
-    @property
-    def relative_shift(self) -> float:
-        """JSD from the unsteered model, relative to the mean of the controls."""
-        mean = np.mean([one.jsd for one in self.controls]) if self.controls else float("nan")
-        return float(self.steered.jsd / mean) if mean else float("nan")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"schema_version": SCHEMA_VERSION, "kind": "code_steering", "p": self.p, **asdict(self)}
-
-    def save(self, path: Path) -> None:
-        """Write as JSON.
-
-        Raises: StorageError.
-        """
-        write_json(path, self.to_json())
-
-    @staticmethod
-    def load(path: Path) -> "CodeSteering":
-        """Read what `save` wrote.
-
-        Raises: ArtifactError if it is missing, damaged or of another kind.
-        """
-        held = read_json(path)
-        if not isinstance(held, dict) or held.get("kind") != "code_steering":
-            raise ArtifactError(f"{path}: holds no steering by codes; steer again")
-        try:
-            values = {name: held[name] for name in CodeSteering.__slots__}
-            for name in ("unsteered", "steered"):
-                values[name] = SteeredOutcome(**values[name])
-            values["controls"] = tuple(SteeredOutcome(**one) for one in values["controls"])
-            for name in ("codes", "texts", "unsteered_texts"):
-                values[name] = tuple(values[name])
-            return CodeSteering(**values)
-        except (KeyError, TypeError):
-            raise ArtifactError(f"{path}: is damaged; steer again") from None
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """Cells: success, perplexity and shift, without and with the codes and with the middle 95% of the controls."""
-        found = [("unsteered", *_cells(self.unsteered)), (", ".join(self.codes), *_cells(self.steered))]
-        if self.controls:
-            values = np.array([[one.success, one.perplexity, one.jsd] for one in self.controls])
-            low, middle, high = np.quantile(values, (0.025, 0.5, 0.975), axis=0)
-            cells = [f"{m:.3g} ({a:.3g} to {b:.3g})" for a, m, b in zip(low, middle, high, strict=True)]
-            found.append((f"{len(self.controls)} random codes, median (95%)", *cells))
-        return found
-
-    def _repr_html_(self) -> str:
-        """The table."""
-        rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in self.rows())
-        heads = "".join(f"<th>{name}</th>" for name in COLUMNS)
-        return f"<table><caption>success p {self.p:.3f}</caption><tr>{heads}</tr>{rows}</table>"
-
-
-COLUMNS = ("", "success", "perplexity", "shift (JSD, nats)")
-
-
-def _cells(outcome: SteeredOutcome) -> tuple[str, ...]:
-    return f"{outcome.success:.3f}", f"{outcome.perplexity:.2f}", f"{outcome.jsd:.4f}"
 
 
 def steer_codes(

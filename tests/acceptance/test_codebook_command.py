@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from interp.cli import cli, main
 from interp.codebooks.inspected import Inspection
-from interp.codebooks.steering import CodeSteering
+from interp.codebooks.steered import CodeSteering
 from tests.browsing import Visit, launched_browser
 
 SMALL = [

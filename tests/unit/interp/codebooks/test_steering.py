@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from interp.codebooks.activation import Activation
 from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Insertion, new_codebooks, site_hooks
 from interp.codebooks.names import CodeName
 from interp.codebooks.record import Book, CodeRecord
-from interp.codebooks.steering import Activation, CodeSteering, random_like, steer_codes
+from interp.codebooks.steered import CodeSteering
+from interp.codebooks.steering import random_like, steer_codes
 from interp.errors import ConfigError, DataError
 from tests.families import tiny_model, tiny_tokens
 
