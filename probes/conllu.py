@@ -12,7 +12,7 @@ from interp.storage import is_there
 
 _COLUMNS = 10
 _TEXT = "# text = "
-_DOCUMENT = "# newdoc id = "
+_DOCUMENT, _UNNAMED = "# newdoc id = ", "# newdoc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Word:
 class Sentence:
     """A sentence as it was written, and those of its words that were found in it.
 
-    document: what the file calls the document; empty where it names none.
+    document: what the file calls the document, or where that begins if it has no name; empty where it tells of none.
     """
 
     text: str
@@ -46,26 +46,36 @@ class Sentence:
 def read_conllu(path: Path) -> Iterator[Sentence]:
     """Sentences that have their text. Words that do not stand there as they are spelt are left out.
 
-    Raises: DataError if the file is missing, or a line has another number of columns.
+    Raises: DataError if the file is missing or cannot be read, or a line has another number of columns.
     """
     if not is_there(path):
         raise DataError(f"{path}: no such file; give a treebank in CoNLL-U")
     text: str | None = None
     document = ""
     rows: list[list[str]] = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            line = line.rstrip("\n")
-            if line.startswith(_TEXT):
-                text = line.removeprefix(_TEXT)
-            elif line.startswith(_DOCUMENT):
-                document = line.removeprefix(_DOCUMENT)
-            elif line and not line.startswith("#"):
-                rows.append(_columns(line, path, number))
-            elif not line:
-                yield from _sentence(text, rows, document)
-                text, rows = None, []
+    for number, line in _lines(path):
+        if line.startswith(_TEXT):
+            text = line.removeprefix(_TEXT)
+        elif line.startswith(_DOCUMENT):
+            document = line.removeprefix(_DOCUMENT)
+        elif line.rstrip() == _UNNAMED:
+            document = f"document at line {number}"
+        elif line and not line.startswith("#"):
+            rows.append(_columns(line, path, number))
+        elif not line:
+            yield from _sentence(text, rows, document)
+            text, rows = None, []
     yield from _sentence(text, rows, document)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from ((number, line.rstrip("\n")) for number, line in enumerate(file, 1))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a treebank in CoNLL-U") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
 
 
 def _columns(line: str, path: Path, number: int) -> list[str]:

@@ -192,13 +192,21 @@ def auc_of(values: Float[ndarray, "n f"], first: Bool[ndarray, " n"]) -> Float[n
 
 def auc_interval(values: Float[ndarray, " n"], first: Bool[ndarray, " n"], *, seed: int = 0) -> tuple[float, float]:
     """95% percentile interval of the AUC, drawing documents of each group again."""
-    draw, one, two = np.random.default_rng(seed), values[first], values[~first]
-    wins = np.sign(one[:, None] - two[None, :]) / 2 + 0.5
-    counts = (draw.multinomial(x.size, np.full(x.size, 1 / x.size), size=N_DRAWS) / x.size for x in (one, two))
-    rows, columns = counts
-    drawn = ((rows @ wins) * columns).sum(1)
+    draw = np.random.default_rng(seed)
+    order = np.argsort(values, kind="stable")
+    _, starts = np.unique(values[order], return_index=True)
+    # How often each distinct value was drawn: pairs of documents would be too many of long lists.
+    one, two = (np.add.reduceat(_drawn(side, draw)[:, order], starts, axis=1) / side.sum() for side in (first, ~first))
+    drawn = (one * (two.cumsum(1) - two / 2)).sum(1)
     low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
     return low, high
+
+
+def _drawn(group: Bool[ndarray, " n"], draw: np.random.Generator) -> Int[ndarray, "m n"]:
+    """How often each document of the group is in each draw of as many; all others never."""
+    found = np.zeros((N_DRAWS, group.size), dtype=np.int64)
+    found[:, group] = draw.multinomial(group.sum(), np.full(group.sum(), 1 / group.sum()), size=N_DRAWS)
+    return found
 
 
 def smallest_p(a: DocumentActivations, b: DocumentActivations, *, most_draws: int = MOST_DRAWS) -> float:

@@ -73,8 +73,8 @@ def labels_from_records(path: Path, *, label_fields: tuple[str, ...] = ("label",
     """One labelled place a row of a .csv, or an object a line of a .jsonl.
 
     Fields: `text`; the `label_fields`, empty where not labelled; `start` and `end` in characters (else the last word of
-    the text carries the label); `word` (else the characters there); `document` (else the text). Rows of the same text
-    that follow each other are read once.
+    the text carries the label); `word` (else the characters there, case aside); `document` (else the text). Rows of the
+    same text that follow each other are read once.
 
     Raises: DataError naming the row and what is wrong with it.
     """
@@ -100,6 +100,8 @@ def _iter_records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a .csv or .jsonl file of labels") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: is no table in CSV ({error}); mend it, or give .jsonl") from None
 
 
 def _parsed(line: str, where: str) -> Mapping[str, Any]:
@@ -115,10 +117,10 @@ def _parsed(line: str, where: str) -> Mapping[str, Any]:
 def _record(row: Mapping[str, Any], where: str, label_fields: tuple[str, ...]) -> tuple[str, str, Place]:
     if missing := [name for name in ("text", *label_fields) if name not in row]:
         raise DataError(f"{where}: has no field {missing[0]!r} (got {', '.join(map(str, row))}); name the right ones")
-    text = str(row["text"])
+    text = "" if row["text"] is None else str(row["text"])
     start, end = _characters(row, text, where)
     labels = {name: str(row[name]) for name in label_fields if row[name] not in (None, "")}
-    place = Place(start, end, str(row.get("word") or text[start:end]), labels)
+    place = Place(start, end, str(row.get("word") or text[start:end].strip().lower()), labels)
     return text, str(row.get("document") or text), place
 
 
@@ -130,7 +132,7 @@ def _characters(row: Mapping[str, Any], text: str, where: str) -> tuple[int, int
         return len(whole) - len(whole.split()[-1]), len(whole)
     try:
         start, end = int(row["start"]), int(row["end"])
-    except ValueError:
+    except (TypeError, ValueError):
         raise DataError(f"{where}: got start {row['start']!r} and end {row['end']!r}; expected characters") from None
     if not 0 <= start < end <= len(text):
         raise DataError(f"{where}: got characters {start} to {end}; expected a place within the {len(text)} of text")

@@ -47,8 +47,12 @@ def permutation_p(
 
 
 def least_p(n: int, n_first: int, *, most_draws: int = MOST_DRAWS) -> float:
-    """The smallest p that so many documents and draws can give."""
-    return max(1 / math.comb(n, n_first), 1 / (1 + most_draws))
+    """The smallest p that so many documents and draws can give, but for the chance of few draws.
+
+    Groups of one size can change places without changing the difference: of their deals two are as extreme.
+    """
+    as_extreme = 2 if 2 * n_first == n else 1
+    return max(as_extreme / math.comb(n, n_first), 1 / (1 + most_draws))
 
 
 def benjamini_hochberg(p: Float[ndarray, " f"]) -> Float[ndarray, " f"]:

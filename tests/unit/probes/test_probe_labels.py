@@ -78,12 +78,35 @@ def test_records_of_both_kinds_say_the_same(tmp_path):
         ("a.jsonl", "{\n", "not valid JSON"),
         ("a.jsonl", '{"text": "ab", "label": "x", "start": 1, "end": 9}\n', "characters 1 to 9"),
         ("a.jsonl", '{"text": " ", "label": "x"}\n', "has no text"),
+        ("a.jsonl", '{"text": null, "label": "x"}\n', "has no text"),
+        ("a.jsonl", '{"text": "ab", "label": "x", "start": [1], "end": 2}\n', r"got start \[1\]"),
+        ("a.csv", f"text,label\n{'x' * 200_000},a\n", "is no table in CSV"),
     ],
 )
 def test_what_is_wrong_with_records_is_told_in_one_line(tmp_path, name, content, says):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=says) as error:
         labels_from_records(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_word_of_records_is_the_same_whatever_its_case(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nold Dog,x\nold dog,y\n")
+    assert [place.word for text in labels_from_records(tmp_path / "a.csv") for place in text.places] == ["dog", "dog"]
+
+
+def test_a_document_without_a_name_ends_where_the_next_begins(tmp_path):
+    path = tmp_path / "a.conllu"
+    path.write_text(TREEBANK.replace("# newdoc id = two", "# newdoc"))
+    dogs, she = labels_from_conllu(path)
+    assert dogs.document == "one"
+    assert she.document not in ("one", she.text)
+
+
+def test_a_treebank_that_cannot_be_read_is_told_in_one_line(tmp_path):
+    (tmp_path / "a.conllu").write_bytes(b"# text = a\n\xff\n")
+    with pytest.raises(DataError, match="not UTF-8 text") as error:
+        labels_from_conllu(tmp_path / "a.conllu")
     assert "\n" not in str(error.value)
 
 
