@@ -120,6 +120,10 @@ def apply(
     """
     if measure == (text is not None):
         raise ConfigError("got both or neither of --text and --measure; give one of them")
+    if measure and method is not None:
+        raise ConfigError("got --method beside --measure, which measures every method; leave it out")
+    if text is not None and tuned is not None:
+        raise ConfigError("got --tuned beside --text; give the run of the tuned lens itself to read a text through it")
     shared: dict[str, Any] = {**_reconstruction(sae), "model_name": model_name, "device": device}
     result: LensDivergence | LensTable | LensGrid
     if text is not None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from interp.activations.blocks import ShuffleConfig
 from interp.config import Config, Seed
@@ -107,6 +107,12 @@ class LensConfig(Config):
     dtype: str = "float32"
     """Number format of the model: float32, bfloat16 or float16."""
     recording: Recording = Recording(checkpoint_every=100)
+
+    @model_validator(mode="after")
+    def _measures_on_other_text(self) -> "LensConfig":
+        if self.data.heldout_share == 0:
+            raise ValueError("data.heldout_share: got 0; a lens is measured on held-out text; give a share above 0")
+        return self
 
     @property
     def n_steps(self) -> int:

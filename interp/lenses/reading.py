@@ -62,9 +62,11 @@ def read_text(
 
     `trained_on`: hash of the model that a reconstruction belongs to.
     Raises: ArtifactError for a damaged run or a reconstruction of another model; DataError for a text that does not
-    fit; ConfigError for a method that the lens lacks.
+    fit; ConfigError for a method that the lens lacks, or a model or method beside a plain model.
     """
     if not RunFolder(Path(source)).started:
+        if method is not None or model_name is not None:
+            raise ConfigError(f"{source}: is no run, so that the logit lens reads it; leave --method and --model out")
         model = load_model(source, device=device)
         check_dictionary(model, trained_on, "--sae")
         return read_logit(model, encode_text(model, text), reconstruct=reconstruct)
@@ -72,6 +74,8 @@ def read_text(
     check_dictionary(lens.model, trained_on, "--sae")
     token_ids = encode_text(lens.model, text)
     if isinstance(lens, TunedLens):
+        if method is not None:
+            raise ConfigError(f"method: got {method}; {source} holds a tuned lens, which has none; leave it out")
         grid = read_tuned(lens, token_ids, reconstruct=reconstruct)
     else:
         held = blind_methods(lens)
@@ -96,16 +100,19 @@ def measure_again(
 ) -> LensDivergence | LensTable:
     """A run's lens on held-out text once more: on reconstructions, or beside a tuned lens.
 
-    Raises: ArtifactError for a damaged run or a reconstruction of another model.
+    Raises: ArtifactError for a damaged run or a reconstruction of another model; ConfigError for a tuned lens beside
+    another, or beside a lens of another model.
     """
     lens = open_lens(source, model_name=model_name, device=device)
     check_dictionary(lens.model, trained_on, "--sae")
     folder = LensFolder.open(source)
     config = folder.config
     stream = open_stream(config.dataset, lens.model, config.data)
-    heldout = stream.with_split("heldout" if config.data.heldout_share > 0 else "all")
+    heldout = stream.with_split("heldout")
     facts = provenance_of(folder.run, heldout) | {"reconstructed": list(reconstruct or {})}
     if isinstance(lens, TunedLens):
+        if tuned is not None:
+            raise ConfigError(f"--tuned: got {tuned} beside {source}, a tuned lens itself; leave it out")
         return measure_divergence(
             lens, heldout, n_tokens=n_tokens, reconstruct=reconstruct, seed=config.seed, provenance=facts
         )

@@ -168,7 +168,7 @@ def _measure(
     config: LensConfig, folder: LensFolder, lens: TunedLens | FutureLens, stream: TokenStream, tell: Tell
 ) -> None:
     lens.requires_grad_(False)
-    heldout = stream.with_split("heldout" if config.data.heldout_share > 0 else "all")
+    heldout = stream.with_split("heldout")
     provenance = provenance_of(folder.run, heldout)
     if isinstance(lens, TunedLens):
         found = measure_divergence(
