@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
+from scipy.sparse import issparse
 from scipy.sparse.linalg import svds
 from scipy.special import softmax
 
@@ -85,7 +86,7 @@ class _Problem:
     def of(task: TaskExamples) -> "_Problem":
         scaling = Standardised.of(task.x)
         z = scaling.apply(task.x)
-        largest = float(svds(z, k=1, return_singular_vectors=False, random_state=0)[0]) if min(z.shape) > 1 else 1.0
+        largest = _largest_singular_value(z)
         # The softmax's own curvature is at most a half; inputs and the column of ones add up.
         return _Problem(scaling, z, np.eye(task.n_classes)[task.y], 0.5 * (largest**2 / task.y.size + 1.0))
 
@@ -102,6 +103,12 @@ class _Problem:
 
     def probe(self, weight: Float[ndarray, "c e"]) -> LinearProbe:
         return self.scaling.undo(weight[:, :-1], weight[:, -1])
+
+
+def _largest_singular_value(z: Inputs) -> float:
+    if min(z.shape) > 1:
+        return float(svds(z, k=1, return_singular_vectors=False, random_state=0)[0])
+    return float(np.sqrt(z.multiply(z).sum() if issparse(z) else np.square(z).sum()))
 
 
 def _least_empty(problems: Mapping[str, _Problem]) -> float:

@@ -19,6 +19,7 @@ from interp.lenses.scoring import AT, Figure
 from interp.lenses.table import MODES, LensTable
 from interp.lenses.training import train_lens
 from interp.recording import progress_of_stages
+from interp.storage import make_folder
 
 _EXAMPLES = """\b
 Examples:
@@ -124,6 +125,8 @@ def apply(
         raise ConfigError("got --method beside --measure, which measures every method; leave it out")
     if text is not None and tuned is not None:
         raise ConfigError("got --tuned beside --text; give the run of the tuned lens itself to read a text through it")
+    if out is not None:
+        make_folder(out.parent)
     shared: dict[str, Any] = {**_reconstruction(sae), "model_name": model_name, "device": device}
     result: LensDivergence | LensTable | LensGrid
     if text is not None:
@@ -157,6 +160,8 @@ def report(run_folders: tuple[Path, ...], out: Path | None, text: str | None, ta
     """
     from dashboards.lens_page import write_lens_report
 
+    if out is not None:
+        make_folder(out.parent)
     held = None if table is None else LensTable.load(table)
     path = write_lens_report(run_folders, grids_of(run_folders, text), out, table=held)
     print(path)

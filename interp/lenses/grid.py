@@ -136,7 +136,9 @@ def encode_text(model: Model, text: str, *, cut: bool = False) -> Int[Tensor, "1
     begin = [] if model.bos_token_id is None else [model.bos_token_id]
     ids = ids[: model.context_size - len(begin)] if cut else ids
     n = len(begin) + len(ids)
-    if not ids or n > model.context_size:
+    if not ids:
+        raise DataError("--text: got no token; give some text")
+    if n > model.context_size:
         raise DataError(f"--text: got {n} tokens; expected 1 to {model.context_size}, BOS included; give other text")
     return torch.tensor([[*begin, *ids]], device=model.device)
 

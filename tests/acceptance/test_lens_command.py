@@ -73,6 +73,14 @@ def test_a_lens_is_measured_again_beside_another(runs, capsys):
     assert '"arm":"tuned lens"' in (runs / "future" / "report.html").read_text(encoding="utf-8")
 
 
+def test_results_are_written_into_folders_that_are_made(runs, capsys):
+    out, page = runs / "new" / "grid.json", runs / "newer" / "lens.html"
+    assert main(["lens", "apply", str(runs / "model"), "--text", TEXT, "--out", str(out)]) == 0
+    assert main(["lens", "report", str(runs / "tuned"), "--text", TEXT, "--out", str(page)]) == 0
+    assert json.loads(out.read_text())["kind"] == "lens_grid"
+    assert page.exists()
+
+
 def test_tables_are_printed_for_people(runs, capsys):
     assert main(["lens", "apply", str(runs / "future"), "--text", TEXT]) == 0
     assert main(["lens", "train", str(runs / "future" / "config.yaml"), "--resume"]) == 0
@@ -87,6 +95,7 @@ def test_tables_are_printed_for_people(runs, capsys):
     [
         (["apply", "future"], "got both or neither of --text and --measure"),
         (["apply", "tuned", "--text", "w5 " * 40], "expected 1 to 24, BOS included"),
+        (["apply", "tuned", "--text", ""], "got no token; give some text"),
         (["apply", "future", "--measure", "--tuned", "future"], "holds a Future Lens; give a run with lens: tuned"),
         (["apply", "tuned", "--measure", "--tuned", "tuned"], "a tuned lens itself; leave it out"),
         (["apply", "future", "--measure", "--method", "fixed_prompt"], "got --method beside --measure"),

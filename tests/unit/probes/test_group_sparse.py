@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 
 from interp.errors import ShapeError
 from probes.group_sparse import TaskExamples, iter_group_sparse
@@ -85,3 +86,15 @@ def test_sparse_inputs_do_and_widths_must_agree():
     assert fit.used["fires"] == (4,)
     with pytest.raises(ShapeError, match="the same to all"):
         list(iter_group_sparse({"a": TaskExamples(x, y, 2), "b": TaskExamples(x[:, 1:], y, 2)}))
+
+
+def test_a_single_input_with_a_large_mean_is_fitted_to_its_optimum():
+    """Sparse inputs keep their mean, of which the step's length must know."""
+    draw = np.random.default_rng(0)
+    x = 5 + draw.normal(size=(200, 1))
+    y = (x[:, 0] + draw.normal(size=200) > 5).astype(int)
+    (fit,) = iter_group_sparse({"t": TaskExamples(csr_array(x), y, 2)}, shares=(0.01,))
+    nats, best = (-probe[np.arange(200), y].mean() for probe in (
+        fit.probes["t"].log_probabilities(x), LogisticRegression(C=1e4).fit(x, y).predict_log_proba(x)
+    ))  # fmt: skip
+    assert nats == pytest.approx(best, abs=1e-3)

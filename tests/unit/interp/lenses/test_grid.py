@@ -56,9 +56,10 @@ def test_a_reconstruction_is_read_at_its_hook_but_bos_stays():
 
 
 def test_texts_that_do_not_fit_are_refused():
-    for text in ("", "w5 " * 30):
-        with pytest.raises(DataError, match="expected 1 to 24, BOS included"):
-            encode_text(MODEL, text)
+    with pytest.raises(DataError, match="got no token"):
+        encode_text(MODEL, "")
+    with pytest.raises(DataError, match="expected 1 to 24, BOS included"):
+        encode_text(MODEL, "w5 " * 30)
     assert encode_text(MODEL, "w5 " * 30, cut=True).tolist() == [[0] + [5] * 23]
 
 
