@@ -114,7 +114,7 @@ def unknown_hook(name: str, known: Mapping[str, HookPoint], model_name: str, n_l
     """The error for a name that a model does not have: the closest ones and how to list all."""
     block = re.match(r"blocks\.(\d+)\.", name)
     if block and int(block[1]) >= n_layers:
-        hint = f"its blocks are 0 to {n_layers - 1}"
+        hint = f"its blocks are 0 to {n_layers - 1};"
     else:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6) or list(known)[:3]
         hint = f"did you mean {' or '.join(near)}?"
