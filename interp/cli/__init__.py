@@ -18,6 +18,7 @@ _COMMANDS = {
     "plan": ("interp.cli.plan", "Say what a training run will take: time, memory, disk, operations."),
     "baseline": ("interp.cli.baseline", "Fit PCA, ICA, k-means, random directions or neurons, to judge SAEs by."),
     "evaluate": ("interp.cli.evaluate", "Measure a trained SAE: EV, L0, dead features, CE with the SAE in place."),
+    "rate": ("interp.cli.rate", "Count the bits of a token's code: SAEs and codebooks at the same rate."),
     "concepts": ("interp.cli.concepts", "Measure what SAEs hold of known concepts, beside oracle and random arms."),
     "probe": ("interp.cli.probe", "Ask at every layer what can be read there: probes, with their controls."),
     "steer": ("interp.cli.steer", "Steer along a direction: its effect, its cost, and random ones beside."),
