@@ -17,7 +17,7 @@ from dashboards.theme import DARK, LIGHT, Theme
 from interp.circuits import Circuit, CircuitNode
 from interp.storage import write_text
 
-_STYLES, _ENTRY = ("base.css", "layout.css", "overview.css", "circuit.css"), "circuit.js"
+STYLES, ENTRY = ("base.css", "layout.css", "overview.css", "circuit.css"), "circuit.js"
 
 
 def write_circuit_page(circuit: Circuit, path: Path, *, title: str = "Circuit") -> Path:
@@ -36,8 +36,8 @@ def circuit_page(circuit: Circuit, *, title: str = "Circuit", at: Path | None = 
     resources["plotly"] = packing.compressed(get_plotlyjs().encode("utf-8"))
     return Template(bundle.read_web("page.html")).substitute(
         title=html.escape(title),
-        styles=bundle.styles(_STYLES),
-        script=bundle.script(_ENTRY),
+        styles=bundle.styles(STYLES),
+        script=bundle.script(ENTRY),
         summary=packing.as_json(circuit_summary(circuit, title=title, at=at)),
         resources="\n".join(packing.script_element(key, packed) for key, packed in resources.items()),
     )

@@ -9,46 +9,16 @@ from typing import Any
 import plotly.graph_objects as go
 
 from dashboards.activation_view import activation_figure
-from dashboards.circuit_view import agreement_figure, circuit_figure, faithfulness_figure
-from dashboards.codebook_view import detection_figure
-from dashboards.codebook_view import grid_figure as code_grid_figure
-from dashboards.codebook_view import steering_figure as code_steering_figure
 from dashboards.contract import headline
-from dashboards.contrast_view import volcano_figure
-from dashboards.density_view import density_figure
-from dashboards.disentanglement_view import metrics_figure
-from dashboards.effects_view import effects_figure
-from dashboards.lens_view import divergence_figure, grid_figure, precision_figure
 from dashboards.map_view import map_figure
 from dashboards.page import render, write_report
-from dashboards.probe_view import accuracy_figure, confusion_figure, direction_figure, token_figure
 from dashboards.run_figures import run_figures
 from dashboards.run_record import RunRecord, load_run
-from dashboards.spread_plan_view import growth_figure
-from dashboards.steering_view import causal_sweep_figure, dose_response_figure
+from dashboards.shown import figure_of
 from dashboards.theme import LIGHT, Theme
-from dashboards.tokfsm_view import precision_figure as state_precision_figure
 from dashboards.training_view import loss_figure
-from interp.attribution_check import AttributionCheck
-from interp.causal_sweep import CausalSweep
-from interp.circuits import Circuit
-from interp.codebooks.inspected import Inspection
-from interp.codebooks.prompt_grid import PromptGrid
-from interp.codebooks.steered import CodeSteering
-from interp.codebooks.tokfsm_results import TokFSMStudy
-from interp.effects import EffectGrid
 from interp.errors import ConfigError
-from interp.faithfulness import FaithfulnessCurve
-from interp.lenses.divergence import LensDivergence
-from interp.lenses.grid import LensGrid
-from interp.lenses.table import LensTable
 from interp.runs import RunFolder
-from interp.steering_results import DoseResponse
-from probes.contrast import Contrast
-from probes.disentanglement_report import DisentanglementReport
-from probes.probe_results import Confusion, DirectionMap, ProbeReport, ScoredText
-from saes.feature_statistics import FeatureStatistics
-from saes.planning.spread_plan import SpreadPlan
 
 NOTEBOOK_WINDOWS = 1 << 16
 """Contexts of a page inside a notebook, which saves what it shows."""
@@ -98,48 +68,8 @@ def show(result: object, theme: Theme = LIGHT) -> RunView | go.Figure:
         folder = result.path if isinstance(result, RunFolder) else Path(result)
         run = load_run(folder)
         return RunView(run, run_figures(run, theme) | _map(run, theme), folder, theme)
-    if isinstance(result, EffectGrid):
-        return effects_figure(result, theme)
-    if isinstance(result, Circuit):
-        return circuit_figure(result, theme)
-    if isinstance(result, FaithfulnessCurve):
-        return faithfulness_figure([result], theme)
-    if isinstance(result, AttributionCheck):
-        return agreement_figure(result.labels, result.estimated, result.measured, theme)
-    if isinstance(result, FeatureStatistics):
-        return density_figure(result.density, result.level, theme)
-    if isinstance(result, DoseResponse):
-        return dose_response_figure(result, theme)
-    if isinstance(result, CausalSweep):
-        return causal_sweep_figure(result, theme)
-    if isinstance(result, Contrast):
-        return volcano_figure(result, theme)
-    if isinstance(result, DisentanglementReport):
-        return metrics_figure(result, theme)
-    if isinstance(result, ProbeReport):
-        return accuracy_figure(result, result.attributes[0], theme)
-    if isinstance(result, Confusion):
-        return confusion_figure(result, theme)
-    if isinstance(result, DirectionMap):
-        return direction_figure(result, theme)
-    if isinstance(result, ScoredText):
-        return token_figure(result, theme)
-    if isinstance(result, LensGrid):
-        return grid_figure(result, theme)
-    if isinstance(result, LensTable):
-        return precision_figure(result, theme)
-    if isinstance(result, LensDivergence):
-        return divergence_figure(result, theme)
-    if isinstance(result, SpreadPlan):
-        return growth_figure((result,), theme)
-    if isinstance(result, PromptGrid):
-        return code_grid_figure(result, theme)
-    if isinstance(result, Inspection):
-        return detection_figure(result, theme)
-    if isinstance(result, CodeSteering):
-        return code_steering_figure(result, theme)
-    if isinstance(result, TokFSMStudy):
-        return state_precision_figure(result, theme)
+    if (figure := figure_of(result, theme)) is not None:
+        return figure
     if _is_metrics(result):
         return loss_figure(result, theme)  # type: ignore[arg-type]
     raise ConfigError(f"got a {type(result).__name__}; expected a run, a result or rows of metrics")

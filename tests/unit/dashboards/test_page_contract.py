@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from dashboards import bundle, report
+from dashboards import analysis_page, bundle, circuit_page, lens_page, report, shown
 from dashboards.contract import CONTRACT_VERSION, look_up, summary
 from dashboards.feature_contract import draw_sample, feature_table, has_levels, token_index, tree, tree_parents
 from dashboards.packing import as_json, pack_json
@@ -210,7 +211,10 @@ def test_metrics_skip_only_the_line_being_written(tmp_path):
 
 
 PAGES = {
+    analysis_page.ENTRY: analysis_page.STYLES,
     bundle.ENTRY: bundle.STYLES,
+    circuit_page.ENTRY: circuit_page.STYLES,
+    lens_page.ENTRY: lens_page.STYLES,
     bundle.WATCH_ENTRY: bundle.WATCH_STYLES,
     bundle.SWEEP_ENTRY: bundle.SWEEP_STYLES,
 }
@@ -223,13 +227,18 @@ def test_the_bundle_is_one_script_that_cannot_end_its_element():
     assert not [line for line in script.splitlines() if line.startswith(("import ", "export "))]
 
 
+ALONE = {"probes.js", "probes.css"}
+"""A page that needs none of the shared modules."""
+
+
 def test_modules_of_the_page_stay_small():
     folder = bundle.files("dashboards").joinpath("web")
     modules = [path for path in folder.iterdir() if path.name.endswith((".js", ".css"))]
     scripts = "".join(bundle.script(entry) for entry in PAGES)
-    assert all(f"module_{path.name[:-3]} " in scripts for path in modules if path.name.endswith(".js"))
+    shared = [path.name for path in modules if path.name not in ALONE]
+    assert all(f"module_{name[:-3]} " in scripts for name in shared if name.endswith(".js"))
     styles = {name for names in PAGES.values() for name in names}
-    assert {path.name for path in modules if path.name.endswith(".css")} == styles
+    assert {name for name in shared if name.endswith(".css")} == styles
     assert max(len(path.read_text(encoding="utf-8").splitlines()) for path in modules) < 400
 
 
@@ -248,3 +257,10 @@ def test_show_gives_figures_and_a_table(tmp_path, run):
     assert show(run.metrics).data
     with pytest.raises(ConfigError, match="got a int"):
         show(3)
+
+
+def test_every_kind_of_result_that_is_shown_exists():
+    for kind, (view, name) in shown._VIEWS.items():
+        module, _, result = kind.rpartition(".")
+        assert isinstance(getattr(import_module(module), result), type), kind
+        assert callable(getattr(import_module(f"dashboards.{view}"), name)), view
