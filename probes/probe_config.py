@@ -12,6 +12,16 @@ from probes.probe_tasks import Split
 Source = Literal["conllu", "records", "pattern", "first_letter", "next_token", "other_model"]
 
 
+_OF_TEXT = ("pattern", "first_letter", "next_token", "other_model")
+_READ_BY = {
+    "path": ("conllu", "records"),
+    "pattern": ("pattern",),
+    "other_model": ("other_model",),
+    "roles": _OF_TEXT,
+}
+"""Which sources use a key that has no default."""
+
+
 class LabelConfig(Config):
     """Where labels come from."""
 
@@ -44,6 +54,11 @@ class LabelConfig(Config):
         needed = {"conllu": "path", "records": "path", "pattern": "pattern", "other_model": "other_model"}
         if (name := needed.get(self.source)) is not None and getattr(self, name) is None:
             raise ValueError(f"labels.{name}: is missing; labels from {self.source} need it")
+        for key, sources in _READ_BY.items():
+            if getattr(self, key) and self.source not in sources:
+                raise ValueError(
+                    f"labels.{key}: labels from {self.source} do not use it; leave it out or change source"
+                )
         if self.source == "conllu" and (unknown := [a for a in self.attributes if a not in CONLLU_ATTRIBUTES]):
             raise ValueError(f"labels.attributes: got {unknown[0]!r}; expected some of {', '.join(CONLLU_ATTRIBUTES)}")
         return self

@@ -46,8 +46,11 @@ def run_disentanglement(
     `attributes`, `examples` and `clusters` are of `labels_file` (see `labelled_set`).
 
     Raises: ArtifactError if the SAE cannot be opened; ConfigError if there is no such set, or the SAE writes where it
-    does not read; DataError for a malformed file of concepts.
+    does not read, or attributes or documents are asked for without `labels_file`; DataError for a malformed file of
+    concepts.
     """
+    if labels_file is None and (attributes or clusters != "word"):
+        raise ConfigError("got --attributes or --clusters without --labels; sets of concepts have their own; leave out")
     opened = open_sae(source, model_name=model_name, device=device)
     if labels_file is None:
         chosen = _chosen(_sets(opened, concepts_file), sets)

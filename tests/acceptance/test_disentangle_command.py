@@ -95,6 +95,8 @@ def test_words_of_a_treebank_are_labels_too(folder):
         (["RUN/run", "--concepts", "RUN/nothing.yaml"], "nothing.yaml"),
         (["RUN/run", "--labels", "RUN/nothing.csv", "--attributes", "pos"], "nothing.csv"),
         (["RUN/run", "--labels", "RUN/nothing.csv", "--sets", "nouns"], "give one source of labels"),
+        (["RUN/run", "--clusters", "document"], "got --attributes or --clusters without --labels"),
+        (["RUN/run", "--attributes", "pos"], "got --attributes or --clusters without --labels"),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_one_line(folder, arguments, says, capsys):

@@ -200,6 +200,8 @@ def test_what_cannot_be_probed_is_told(model):
         ({"cs": [1, 0.1]}, "that grow"),
         ({"splits": []}, "splits"),
         ({"labels": {"source": "conllu"}}, "path"),
+        ({"labels": {"pattern": "she"}}, "labels.pattern: labels from first_letter do not use it"),
+        ({"labels": {"source": "records", "path": "a.csv", "roles": ["user"]}}, "labels.roles"),
     ):
         with pytest.raises(ConfigError, match=says):
             ProbeConfig.parse(bad)
