@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp.distributed import Ranks
 from saes.ops.merge import kept_of
-from saes.ops.sparse import Pattern, _errors_into_pulls, combine, gathered_dot
+from saes.ops.sparse import Pattern, combine, errors_into_pulls, gathered_dot
 
 
 class _Summed(torch.autograd.Function):
@@ -94,7 +94,7 @@ class _SummedErrors(torch.autograd.Function):
         sums = ranks.add(own.detach().contiguous())
         # Pulls are linear in the weights: these make them the gradient of the loss.
         slopes = [-2 * weight / centred.shape[0] for weight in term_weights]
-        errors, residual, centre_pull = _errors_into_pulls(centred, sums, slopes)
+        errors, residual, centre_pull = errors_into_pulls(centred, sums, slopes)
         ctx.save_for_backward(sums, centre_pull)
         ctx.mark_non_differentiable(errors, residual)
         return (errors * errors.new_tensor(term_weights)).sum(), errors, residual

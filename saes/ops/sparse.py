@@ -200,7 +200,7 @@ class _PrefixLosses(torch.autograd.Function):
         else:
             sums = combine(weight, pattern.features, offsets, values)
             sums = sums.view(centred.shape[0], len(widths), weight.shape[1])
-            errors, residual, centre_pull = _errors_into_pulls(centred, sums, term_weights)
+            errors, residual, centre_pull = errors_into_pulls(centred, sums, term_weights)
         ctx.save_for_backward(centred, values, weight, extra, sums, bags, centre_pull)
         ctx.pattern, ctx.bias_weight = pattern, term_weights[0]
         ctx.mark_non_differentiable(errors, residual)
@@ -223,25 +223,26 @@ class _PrefixLosses(torch.autograd.Function):
         return grad_centred, centre_pull * slope, grad_values, grad_weight, None, None, None, None
 
 
-def _errors_into_pulls(
+def errors_into_pulls(
     centred: Float[Tensor, "b d"], sums: Float[Tensor, "b g d"], term_weights: Sequence[float]
 ) -> tuple[Float[Tensor, " g_plus_1"], Float[Tensor, "b d"], Float[Tensor, " d"]]:
     """Errors of all prefixes, the last residual, and the bias's pull; `sums` turns into the pull on each group.
 
-    A group's pull is the weighted sum of the residuals of all prefixes that contain it. Tokens go in blocks that stay
-    in the cache while their groups are walked up (residuals) and down (pulls).
+    A group's pull is the weighted sum of the residuals of all prefixes that contain it. On a processor tokens go in
+    blocks that stay in the cache while their groups are walked up (residuals) and down (pulls).
     """
     n_groups = sums.shape[1]
     errors = centred.new_zeros(n_groups + 1)
     residual = torch.empty_like(centred)
-    for rows in range(0, centred.shape[0], BLOCK_ROWS):
-        block, groups = centred[rows : rows + BLOCK_ROWS], sums[rows : rows + BLOCK_ROWS].unbind(1)
+    size = BLOCK_ROWS if centred.device.type == "cpu" else centred.shape[0]
+    for rows in range(0, centred.shape[0], size):
+        block, groups = centred[rows : rows + size], sums[rows : rows + size].unbind(1)
         errors[0] += block.square().sum()
         for group, left in enumerate(groups):
             torch.sub(block, left, out=left)
             errors[group + 1] += left.square().sum()
             block = left
-        residual[rows : rows + BLOCK_ROWS] = block
+        residual[rows : rows + size] = block
         groups[-1].mul_(term_weights[-1])
         for group in range(n_groups - 2, -1, -1):
             torch.add(groups[group + 1], groups[group], alpha=term_weights[group + 1], out=groups[group])
