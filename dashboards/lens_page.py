@@ -13,6 +13,7 @@ from dashboards import bundle, packing
 from dashboards.lens_view import divergence_figure, grid_figure, precision_figure, surprisal_figure
 from dashboards.run_figures import figures_json
 from dashboards.theme import DARK, LIGHT, Theme
+from interp.errors import ArtifactError
 from interp.lenses.divergence import LensDivergence
 from interp.lenses.folder import LensFolder
 from interp.lenses.grid import LensGrid
@@ -29,12 +30,24 @@ def write_lens_report(
 ) -> Path:
     """Write lens runs as one page, by default to report.html in the first, and give its path; `table` replaces theirs.
 
-    Raises: ArtifactError if a folder holds no lens run or is damaged; StorageError if the page cannot be written.
+    Raises: ArtifactError if a folder holds no lens run or is damaged, or the table is of another model; StorageError if
+    the page cannot be written.
     """
     folders = [LensFolder.open(path) for path in run_folders]
+    if table is not None:
+        _check_same_model(table, folders[0])
     path = out or folders[0].run.report_path
     write_text(path, render_lens(folders, grids, table=table))
     return path
+
+
+def _check_same_model(table: LensTable, folder: LensFolder) -> None:
+    was, model = table.provenance.get("model", {}), folder.run.manifest().model
+    if was.get("content_hash") != model.get("content_hash"):
+        raise ArtifactError(
+            f"--table: was measured on model {was.get('name')}; {folder.run.name} is of {model.get('name')}, whose "
+            "content differs; give a table of the same model"
+        )
 
 
 def render_lens(folders: Sequence[LensFolder], grids: Sequence[LensGrid], *, table: LensTable | None = None) -> str:
@@ -97,7 +110,14 @@ def _grid(grid: LensGrid) -> dict[str, Any]:
 
 def _table(table: LensTable) -> dict[str, Any]:
     rows = [_row(row) for row in table.rows]
-    return {"decoding": table.decoding, "n_distances": table.n_distances, "modes": list(MODES), "rows": rows}
+    settings = {"decoding": table.decoding, "n_distances": table.n_distances, "modes": list(MODES)}
+    return settings | {"rows": rows, "reconstructed": [layer_name(hook) for hook in _reconstructed(table)]}
+
+
+def _reconstructed(table: LensTable) -> Sequence[str]:
+    """Hooks at which lenses read a dictionary's reconstruction instead of the states."""
+    hooks: Sequence[str] = table.provenance.get("reconstructed", ())
+    return hooks
 
 
 def _row(row: LensRow) -> dict[str, Any]:

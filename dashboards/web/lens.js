@@ -124,12 +124,13 @@ class LensPage {
     this.buttons = [...modes, ...distances];
     this.modeNote = h("p", { class: "muted small" });
     const decoding = table.decoding === "greedy" ? "the model's own greedy continuations" : "continuations that the model drew at temperature 1";
+    const read = table.reconstructed.length ? `At ${table.reconstructed.join(", ")} lenses read a reconstruction instead of the states. ` : "";
     return h(
       "section",
       { class: "arms" },
       h("div", { class: "title" }, h("h3", {}, "Precision and surprisal by layer and distance"), modes),
       this.modeNote,
-      h("p", { class: "muted small" }, `Targets are ${decoding}; N = 0 is the next token. Whiskers and brackets: 95% intervals, documents resampled. Dashed level lines read no state.`),
+      h("p", { class: "muted small" }, `${read}Targets are ${decoding}; N = 0 is the next token. Whiskers and brackets: 95% intervals, documents resampled. Dashed level lines read no state.`),
       this.curvesHost,
       h("div", { class: "title" }, h("h3", {}, "All arms"), distances),
       this.tableHost,

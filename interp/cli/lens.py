@@ -207,6 +207,8 @@ def _print_divergence(found: LensDivergence) -> None:
 
 
 def _print_table(table: LensTable) -> None:
+    if reconstructed := table.provenance.get("reconstructed"):
+        print(f"Lenses read {', '.join(map(layer_name, reconstructed))} as reconstructed.")
     for mode in MODES:
         for n in range(table.n_distances):
             rows = [row for row in table.rows if row.mode == mode and row.distance == n]

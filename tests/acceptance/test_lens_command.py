@@ -71,6 +71,14 @@ def test_a_lens_is_measured_again_beside_another(runs, capsys):
     assert sum(row["arm"] == "tuned lens" for row in found["rows"]) == 2
     assert main(["lens", "report", str(runs / "future"), "--table", str(runs / "both.json")]) == 0
     assert '"arm":"tuned lens"' in (runs / "future" / "report.html").read_text(encoding="utf-8")
+    facts = {"model": found["provenance"]["model"], "reconstructed": ["blocks.2.hook_resid_post"]}
+    (runs / "both.json").write_text(json.dumps(found | {"provenance": facts}))
+    assert main(["lens", "report", str(runs / "future"), "--table", str(runs / "both.json")]) == 0
+    assert '"reconstructed":["block 2"]' in (runs / "future" / "report.html").read_text(encoding="utf-8")
+    (runs / "both.json").write_text(json.dumps(found | {"provenance": {"model": {"name": "else"}}}))
+    capsys.readouterr()
+    assert main(["lens", "report", str(runs / "future"), "--table", str(runs / "both.json")]) == 2
+    assert "was measured on model else" in capsys.readouterr().err
 
 
 def test_results_are_written_into_folders_that_are_made(runs, capsys):
