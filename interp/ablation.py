@@ -44,6 +44,7 @@ def ablation_sweep(
         with torch.no_grad():
             outputs = last_outputs(model, chunk)
             made = judged_by(outcome, outputs)
+            made.check(model)
             base = made(outputs, chunk).double().cpu()
 
         def tell(done: int, start: int = rows.start, n: int = len(chunk)) -> None:

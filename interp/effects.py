@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from interp.errors import ArtifactError, ShapeError
+from interp.errors import ArtifactError, DataError, ShapeError
 from interp.storage import read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -180,9 +180,15 @@ def ratio_effect(
 ) -> Estimate:
     """Ratio of means over prompts, not mean of ratios: one prompt with a small denominator does not rule the figure.
 
+    Raises: DataError if the denominators' sum is zero or not finite.
     Source: Davison & Hinkley 1997, section 3.8 (cluster bootstrap).
     """
     numerators = np.asarray(numerators, dtype=np.float64)
+    if denominators.sum() == 0 or not np.isfinite(denominators).all():
+        raise DataError(
+            f"got a mean difference of {denominators.mean():g} to take shares of; expected one that is not zero; "
+            "choose prompts that the model tells apart, or another outcome"
+        )
     _, member = np.unique(clusters, return_inverse=True)
     n_clusters = int(member.max()) + 1
     value = np.asarray(numerators.sum(-1) / denominators.sum())

@@ -55,6 +55,7 @@ def score_nodes(
     nodes: FeatureNodes, outcome: Outcome, *, n_steps: int = N_STEPS, batch_size: int = BATCH_SIZE
 ) -> NodeScores:
     """Attribution of every feature and every error at once."""
+    scale = scale_of(nodes, outcome, batch_size=batch_size)
     pieces = [node_effects(part, outcome, n_steps=n_steps) for part in _parts(nodes, batch_size)]
     names, effects, moved, group = [], [], [], []
     for number, hook in enumerate(nodes.sites):
@@ -64,13 +65,16 @@ def score_nodes(
         effects += [features.T, errors[None]]
         moved += [np.any([piece.moved[hook] for piece in pieces], axis=0), np.array([True])]
         group += [number] * (features.shape[1] + 1)
-    scale = scale_of(nodes, outcome, batch_size=batch_size)
     found = ratio_effect(np.concatenate(effects), scale.empty - scale.full, scale.clusters)
     return NodeScores(tuple(names), found.value, found.interval, np.array(group), np.concatenate(moved), scale)
 
 
 def scale_of(nodes: FeatureNodes, outcome: Outcome, *, batch_size: int = BATCH_SIZE) -> Scale:
-    """Outcomes of the whole model and of one in which every node is ablated."""
+    """Outcomes of the whole model and of one in which every node is ablated.
+
+    Raises: ConfigError for an outcome that the model cannot be judged by.
+    """
+    outcome.check(nodes.model)
     full, empty = (
         outcome_of(nodes, outcome, nodes.all_kept(features=whole), errors=whole, batch_size=batch_size)
         for whole in (True, False)

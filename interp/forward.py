@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp.errors import ShapeError
+from interp.errors import ConfigError, ShapeError
 from interp.hook_points import Visit
 from interp.hooks import Edit, edit
 from interp.models import Model
@@ -153,18 +153,20 @@ def gradients_at(
 
     Rows do not mix, so that the gradient of the sum is each row's own.
 
-    Raises: UnknownHookError.
+    Raises: UnknownHookError; ConfigError for a hook that all rows share, such as GPT-2's positions.
     """
     kept: dict[str, Tensor] = {}
     with torch.enable_grad(), ExitStack() as stack:
-        # Weights ask for no gradient; the graph begins where the first block reads.
-        stack.enter_context(edit(model, {_FIRST_EDITABLE: lambda x: x.detach().requires_grad_()}))
+        # Weights ask for no gradient; the graph begins where the first block reads, or at a hook before it.
+        stack.enter_context(edit(model, {_FIRST_EDITABLE: lambda x: x if x.requires_grad else x.requires_grad_()}))
         if edits:
             stack.enter_context(edit(model, edits))
         for name in hooks:
             point = model.hook(name)
             stack.enter_context(point.attach(model.hf, _kept_as(kept, name, writes=point.columns is not None)))
         outputs = last_outputs(model, prompts)
+        if shared := [name for name in hooks if kept[name].shape[0] != len(prompts)]:
+            raise ConfigError(f"got {shared[0]}, which all rows share; expected a hook that each row has its own of")
         found = torch.autograd.grad(objective(outputs).sum(), [kept[name] for name in hooks], allow_unused=True)
     grads = {
         name: torch.zeros_like(kept[name]) if grad is None else grad for name, grad in zip(hooks, found, strict=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from interp.errors import ConfigError
+from interp.models import Model
 from interp.prompts import Prompts
 
 
@@ -19,15 +20,25 @@ from interp.prompts import Prompts
 class Outcome:
     """A named figure of a model's output for each prompt; any function of (outputs (b, v), prompts) -> (b,) will do.
 
-    It must be differentiable in the outputs for attribution, and must not mix rows.
+    It must be differentiable in the outputs for attribution, and must not mix rows. of_logits: it asks for logits, and
+    means nothing of an encoder's hidden state.
     """
 
     name: str
     units: str
     function: Callable[[Float[Tensor, "b v"], Prompts], Float[Tensor, " b"]]
+    of_logits: bool = False
 
     def __call__(self, outputs: Float[Tensor, "b v"], prompts: Prompts) -> Float[Tensor, " b"]:
         return self.function(outputs, prompts)
+
+    def check(self, model: Model) -> None:
+        """Raises: ConfigError if it asks for logits of a model that has none."""
+        if self.of_logits and not model.causal:
+            raise ConfigError(
+                f"outcome: got {self.name} for {model.name}, an encoder, which has no logits; "
+                "expected one of its hidden state, such as turned_from, or a causal model"
+            )
 
 
 def _logit_difference(outputs: Tensor, prompts: Prompts) -> Tensor:
@@ -43,11 +54,11 @@ def _probability(outputs: Tensor, prompts: Prompts) -> Tensor:
     return _picked(outputs.float().softmax(1), _answers(prompts))
 
 
-LOGIT_DIFFERENCE = Outcome("logit difference", "logits", _logit_difference)
+LOGIT_DIFFERENCE = Outcome("logit difference", "logits", _logit_difference, of_logits=True)
 """Logit of the answer minus that of the foil."""
-CROSS_ENTROPY = Outcome("cross-entropy", "nats", _cross_entropy)
+CROSS_ENTROPY = Outcome("cross-entropy", "nats", _cross_entropy, of_logits=True)
 """Of the answer: falls where the answer becomes likelier."""
-PROBABILITY = Outcome("probability", "", _probability)
+PROBABILITY = Outcome("probability", "", _probability, of_logits=True)
 """Of the answer."""
 OUTCOMES = {
     "logit-difference": LOGIT_DIFFERENCE,
@@ -66,7 +77,7 @@ def kl_from(reference: Float[Tensor, "b v"]) -> Outcome:
         held = logp.to(logq).repeat(outputs.shape[0] // logp.shape[0], 1)
         return (held.exp() * (held - logq)).sum(1)
 
-    return Outcome("KL from the unedited model", "nats", function)
+    return Outcome("KL from the unedited model", "nats", function, of_logits=True)
 
 
 def turned_from(reference: Float[Tensor, "b v"]) -> Outcome:

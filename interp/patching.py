@@ -100,6 +100,7 @@ def unpatched_outcomes(model: Model, base: Prompts, source: Prompts, direction: 
     """Outcomes of the two sides, and the outcome itself where it is made of the clean outputs."""
     outputs = {"base": last_outputs(model, base), "source": last_outputs(model, source)}
     outcome = judged_by(judge, outputs["source" if direction == "denoising" else "base"])
+    outcome.check(model)
     values = {name: outcome(found, base).double().cpu().numpy() for name, found in outputs.items()}
     return Unpatched(values["base"], values["source"], outcome)
 

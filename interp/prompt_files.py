@@ -91,7 +91,7 @@ def read_records(path: Path, needed: Sequence[str], optional: Sequence[str]) -> 
     Raises: DataError naming the line that does not.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         records: list[Any] = [json.loads(line) for line in lines]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -114,13 +114,15 @@ def encode_prompts(
 ) -> Prompts:
     """Texts as rows of tokens with the model's own frame, right-padded; answers are single tokens as they follow.
 
-    Raises: DataError for no text, a text beyond the context, or an answer that is not one token.
+    Raises: DataError for no text, one that makes no token, one beyond the context, or an answer that is not one token.
     """
     if not texts:
         raise DataError("got no prompts; give at least one text")
     if (answers is not None and len(answers) != len(texts)) or (foils is not None and len(foils) != len(texts)):
         raise DataError(f"got {len(texts)} prompts and another number of answers or foils; expected one of each")
     framed = [_framed(model, text, add_bos=add_bos) for text in texts]
+    if empty := [row for row, ids in enumerate(framed) if not ids]:
+        raise DataError(f"prompt {empty[0]} has no token; expected one at least, after which an answer is asked for")
     return prompts_of(
         framed,
         answers=None if answers is None else [answer_token(model, answer) for answer in answers],

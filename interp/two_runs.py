@@ -72,8 +72,9 @@ class Seen:
 def seen(model: Model, prompts: Prompts, hooks: Sequence[str], outcome: Outcome, judged: Prompts) -> Seen:
     """One pass to the end, judged by the answers of `judged`.
 
-    Raises: UnknownHookError.
+    Raises: UnknownHookError; ConfigError for an outcome that the model cannot be judged by.
     """
+    outcome.check(model)
     acts: dict[str, Tensor] = {}
     outputs = last_outputs(model, prompts, {hook: _kept_in(acts, hook) for hook in hooks})
     return Seen(outcome(outputs, judged), acts)

@@ -1,13 +1,11 @@
 """Passes that begin higher up, or are differentiated, are the same passes."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from interp.components import Component, block_components, write_part
-from interp.errors import ConfigError, ShapeError, UnknownHookError
+from interp.errors import ConfigError, DataError, ShapeError, UnknownHookError
 from interp.forward import Stem, all_outputs, gradients_at, last_outputs
 from interp.hooks import capture
 from interp.models import Model, load_model
@@ -96,3 +94,18 @@ def test_pairs_must_align() -> None:
     clean = encode_prompts(embedded, ["the cat sat", "a dog"])
     with pytest.raises(ShapeError, match="pair 1"):
         PromptPairs(clean, encode_prompts(embedded, ["the cat sat", "a dog ran away"]))
+
+
+def test_below_the_first_block_gradients_are_those_of_its_input() -> None:
+    model = tiny_model("llama")
+    prompts = prompts_of([[5, 6, 7], [8, 9, 10]])
+    found = gradients_at(model, prompts, ["hook_embed", "blocks.0.hook_resid_pre"], lambda out: out[:, 0])
+    assert float(found.grads["hook_embed"].norm()) > 0
+    torch.testing.assert_close(found.grads["hook_embed"], found.grads["blocks.0.hook_resid_pre"])
+    with pytest.raises(ConfigError, match="hook_pos_embed, which all rows share"):
+        gradients_at(tiny_model("gpt2"), prompts, ["hook_pos_embed"], lambda out: out[:, 0])
+
+
+def test_a_prompt_without_tokens_is_refused() -> None:
+    with pytest.raises(DataError, match="prompt 1 has no token"):
+        encode_prompts(tiny_model("gpt2"), ["w5", ""], add_bos=False)
