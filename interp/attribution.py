@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
 from interp.code import FeatureDictionary
+from interp.component_values import spoken
 from interp.components import Component
 from interp.effects import EffectGrid, axis_of, near_zero, ratio_effect
 from interp.errors import ConfigError
@@ -109,6 +110,7 @@ def estimated_effects(
     batch_size: int | None,
 ) -> EffectGrid:
     """The grid of effects whose gradients come from `estimator`; the arguments are those of `attribution_patching`."""
+    outcome.check(model)
     sites = _sites(model, components, dictionaries)
     hooks = list(dict.fromkeys([c.hook for c in components] + [site.reads for site in sites.values()]))
     effects, changed, source = [], [], []
@@ -173,7 +175,9 @@ def _estimates(
         product = products[key]
         columns = _columns(model, component, product.shape[2])
         per_token = product[:, :, columns].sum(2)
-        rows.append([_at(per_token, prompts, component.position if p is None else p) for p in positions])
+        # Patching leaves the features of tokens that frame a row as they are.
+        real = spoken(model, prompts) if component.kind == "feature" else prompts.real
+        rows.append([_at(per_token, prompts, real, component.position if p is None else p) for p in positions])
     return np.stack([np.stack([as_float64(effect) for effect in row]) for row in rows])
 
 
@@ -195,8 +199,10 @@ def _columns(model: Model, component: Component, width: int) -> slice:
     return slice(component.index, component.index + 1)
 
 
-def _at(per_token: Float[Tensor, "b t"], prompts: Prompts, position: int | str | None) -> Float[Tensor, " b"]:
+def _at(
+    per_token: Float[Tensor, "b t"], prompts: Prompts, real: Bool[Tensor, "b t"], position: int | str | None
+) -> Float[Tensor, " b"]:
     at = prompts.positions(position)
     if at is None:
-        return (per_token * prompts.real.to(per_token.device)).sum(1)
+        return (per_token * real.to(per_token.device)).sum(1)
     return per_token.gather(1, at.to(per_token.device)[:, None])[:, 0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.code import FeatureDictionary
@@ -64,6 +64,12 @@ def feature_values(
         held = code.values.new_zeros(code.n_rows).index_put((rows[own],), code.values[own])
         out[feature] = held.view(x.shape[:2])
     return out
+
+
+def spoken(model: Model, prompts: Prompts) -> Bool[Tensor, "b t"]:
+    """Real tokens but those that frame a row (BOS, [CLS], [SEP]): what a dictionary says there is far off."""
+    frame = [token for token in (model.frame.begin, model.frame.end) if token is not None]
+    return prompts.real & ~torch.isin(prompts.token_ids, torch.tensor(frame, dtype=torch.int64))
 
 
 def hooks_of(components: Iterable[Component]) -> list[str]:
@@ -141,14 +147,16 @@ def unflat(tensors: Mapping[tuple[str, int | None], Float[Tensor, "_ _ _"]]) -> 
 def strongest_features(
     model: Model, prompts: PromptPairs | Prompts, hook: str, dictionary: FeatureDictionary, n: int
 ) -> list[int]:
-    """The features of most activation over the prompts' real tokens, or of most difference between the pairs' sides.
+    """The features of most activation over the prompts' tokens, or of most difference between the pairs' sides.
+
+    Tokens that frame a row do not count.
 
     Raises: ConfigError for a dictionary that does not read and write the hook.
     """
     checked_dictionary(dictionary, [Component("feature", hook, 0)])
     sides = [prompts.clean, prompts.corrupt] if isinstance(prompts, PromptPairs) else [prompts]
     codes = [
-        dictionary.encode(standing(model, side, [hook])[hook][side.real.to(model.device)].float()).dense()
+        dictionary.encode(standing(model, side, [hook])[hook][spoken(model, side).to(model.device)].float()).dense()
         for side in sides
     ]
     total = (codes[0] - codes[1] if len(codes) == 2 else codes[0]).abs().sum(0)

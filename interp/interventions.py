@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.component_values import Dictionaries, Held, Values, features_of, flat, held_by, hooks_of, unflat
+from interp.component_values import Dictionaries, Held, Values, features_of, flat, held_by, hooks_of, spoken, unflat
 from interp.components import Component
 from interp.errors import ConfigError, DataError, ShapeError
 from interp.models import Model
@@ -53,6 +53,8 @@ class Zero:
 class Mean:
     """The mean over the real tokens of reference prompts, of all positions together or position by position.
 
+    A feature's mean over all positions leaves out the tokens that frame a row, where features are not replaced.
+
     Raises (on use): DataError where a position of the prompts is in no reference prompt.
     """
 
@@ -71,7 +73,10 @@ class Mean:
         if self.by_position and (counts.shape[0] < width or not bool((counts[:width] > 0).all())):
             reached = int((counts > 0).sum())
             raise DataError(f"got reference prompts of up to {reached} tokens for prompts of {width}; give longer ones")
-        held = self._mean(held_by(model, chunk, components, dictionaries) for chunk in _chunks(self.reference))
+        held = self._mean(
+            (held_by(model, chunk, components, dictionaries) for chunk in _chunks(self.reference)),
+            self.reference.real if self.by_position else spoken(model, self.reference),
+        )
         if self.by_position:
             held = Held(
                 {hook: acts[:, :width] for hook, acts in held.acts.items()},
@@ -79,19 +84,15 @@ class Mean:
             )
         return lambda _: held
 
-    def _mean(self, chunks: Iterator[Held]) -> Held:
+    def _mean(self, chunks: Iterator[Held], of_features: Bool[Tensor, "b t"]) -> Held:
         sums: dict[tuple[str, int | None], Tensor] = {}
         for rows, held in zip(_row_slices(len(self.reference)), chunks, strict=True):
-            weights = self.reference.real[rows].double()
-            weights = weights / (self.reference.real.sum(0).clamp(min=1) if self.by_position else self._n_tokens)
             for key, acts in flat(held):
-                total = torch.einsum("btd,bt->td", acts.double().cpu(), weights)
+                counted = self.reference.real if key[1] is None else of_features
+                n_tokens = (counted.sum(0) if self.by_position else counted.sum()).clamp(min=1)
+                total = torch.einsum("btd,bt->td", acts.double().cpu(), counted[rows].double() / n_tokens)
                 sums[key] = sums.get(key, torch.zeros(())) + (total if self.by_position else total.sum(0, keepdim=True))
         return unflat({key: total[None].float() for key, total in sums.items()})
-
-    @property
-    def _n_tokens(self) -> int:
-        return int(self.reference.real.sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from interp.component_values import (
     feature_index,
     feature_values,
     hooks_of,
+    spoken,
 )
 from interp.components import Component, write_part
 from interp.hooks import Edit
@@ -117,6 +118,4 @@ def _where(model: Model, prompts: Prompts, feature: Component) -> Bool[Tensor, "
     places = prompts.positions(feature.position)
     if places is not None:
         return torch.arange(prompts.token_ids.shape[1]) == places[:, None]
-    # Dictionaries are not made for the tokens that frame a row: what they say there is far off.
-    frame = [token for token in (model.frame.begin, model.frame.end) if token is not None]
-    return prompts.real & ~torch.isin(prompts.token_ids, torch.tensor(frame, dtype=torch.int64))
+    return spoken(model, prompts)

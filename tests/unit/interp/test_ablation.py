@@ -151,6 +151,21 @@ def test_a_feature_s_mean_is_over_its_activations() -> None:
     torch.testing.assert_close(y[prompts.real], expected[prompts.real], rtol=1e-4, atol=1e-5)
 
 
+def test_a_feature_s_mean_leaves_out_the_tokens_at_which_it_is_left_alone() -> None:
+    model, hook = tiny_model("gpt2"), "blocks.1.hook_resid_pre"
+    begin = model.frame.begin
+    assert begin is not None
+    prompts = prompts_of([[begin, 6, 7], [begin, 9, 10, 11]])
+    dictionary = RandomDictionary(hook, hook, model.d_model, 12, linear=True, dtype=torch.float32)
+    x = standing(model, prompts, [hook])[hook]
+    activation = x @ dictionary.encoder[3]
+    mean = torch.cat([activation[0, 1:3], activation[1, 1:4]]).mean()
+    component = Component("feature", hook, 3)
+    y = joint_edits(model, prompts, [component], Mean(prompts), dictionaries={hook: dictionary})[hook](x.clone())
+    expected = x[:, 1:3] + (mean - activation[:, 1:3])[:, :, None] * dictionary.decoder[3]
+    torch.testing.assert_close(y[:, 1:3], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_features_leave_the_frame_of_a_row_alone_unless_named() -> None:
     model = tiny_model("gpt2")
     prompts = prompts_of([[0, 6, 7], [0, 9, 10]])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.attribution import attribution_patching
+from interp.code import Code
 from interp.components import Component, block_components, write_part
 from interp.edge_attribution import (
     LOGITS,
@@ -19,14 +20,17 @@ from interp.edge_attribution import (
     sources_of,
 )
 from interp.effects import EffectGrid
-from interp.errors import ConfigError
+from interp.errors import ConfigError, DataError
 from interp.forward import gradients_at, last_outputs
 from interp.hooks import capture
 from interp.integrated_gradients import AlongPath, completeness, integrated_gradients
 from interp.models import Model
-from interp.outcomes import LOGIT_DIFFERENCE, Outcome
+from interp.outcomes import LOGIT_DIFFERENCE, Outcome, kl_from
+from interp.patching import patch_sweep
 from interp.prompts import PromptPairs, prompts_of
+from interp.sweep_cells import listed_cells
 from interp.two_runs import Direction, TwoRuns
+from tests.dictionaries import RandomDictionary
 from tests.families import tiny_model
 
 CLEAN = [[5, 6, 7, 8, 9], [10, 11, 12, 13], [14, 15, 16, 17, 18], [19, 20, 21, 22, 23]]
@@ -291,3 +295,44 @@ def test_edges_that_are_none_are_not_numbers() -> None:
     for family in ("gemma2", "bert"):
         with pytest.raises(ConfigError, match="not a sum of its heads"):
             sources_of(tiny_model(family))
+
+
+class _InFloat64(RandomDictionary):
+    """Patching hands a dictionary float32."""
+
+    def encode(self, x: Tensor) -> Code:
+        return super().encode(x.double())
+
+
+def test_features_are_attributed_where_they_are_patched() -> None:
+    """On a linear model and a linear dictionary both agree, and neither touches the token that begins a row."""
+    model, hook = linear_model(), "blocks.1.hook_resid_pre"
+    begin = model.frame.begin
+    assert begin is not None
+    ends = {"answers": [30, 31], "foils": [34, 35]}
+    pairs = PromptPairs(
+        prompts_of([[begin, 6, 7, 8], [10, begin, 12, 13]], **ends),
+        prompts_of([[begin, 24, 7, 8], [24, begin, 12, 13]], **ends),
+    )
+    dictionary = _InFloat64(hook, hook, model.d_model, 12, linear=True)
+    features = [Component("feature", hook, index) for index in range(12)]
+    held = {hook: dictionary}
+    found = attribution_patching(model, pairs, features, LOGIT_DIFFERENCE, direction="noising", dictionaries=held)
+    true = patch_sweep(model, pairs, listed_cells(features), direction="noising", dictionaries=held)
+    np.testing.assert_allclose(found.effect[:, 0], true.effect, rtol=1e-4, atol=1e-6)
+
+
+def test_logits_of_an_encoder_are_refused() -> None:
+    model, pairs = tiny_model("bert"), made_pairs()
+    components = block_components(model, "mlp")
+    with pytest.raises(ConfigError, match="an encoder, which has no logits"):
+        attribution_patching(model, pairs, components, LOGIT_DIFFERENCE, direction="noising")
+    with pytest.raises(ConfigError, match="an encoder, which has no logits"):
+        patch_sweep(model, pairs, listed_cells(components), outcome=kl_from)
+
+
+def test_runs_that_do_not_differ_have_no_shares() -> None:
+    model, pairs = tiny_model("gpt2"), made_pairs()
+    same = PromptPairs(pairs.clean, pairs.clean)
+    with pytest.raises(DataError, match="mean difference of 0 to take shares of"):
+        attribution_patching(model, same, block_components(model, "mlp"), LOGIT_DIFFERENCE, direction="noising")
