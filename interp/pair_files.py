@@ -44,8 +44,8 @@ class SplitPairs:
 def read_split_pairs(path: Path, model: Model) -> SplitPairs:
     """The pairs of a file. Where no line says its split, half of the clusters are held out, by the hash of their name.
 
-    Raises: DataError for a line that lacks a field, a cluster on both sides or an empty side; ShapeError for a pair
-    that does not align.
+    Raises: DataError for a line that lacks a field, a cluster or a prompt on both sides or an empty side; ShapeError
+    for a pair that does not align.
     """
     return split_pairs(read_records(path, FIELDS, ("cluster", "split")), model, source=str(path))
 
@@ -62,6 +62,7 @@ def split_pairs(lines: Sequence[Mapping[str, Any]], model: Model, *, source: str
     }
     if both:
         raise DataError(f"{source}: cluster {sorted(both)[0]!r} is in train and in heldout; keep each on one side")
+    _check_apart(lines, splits, source)
     sides = {}
     for side in ("train", "heldout"):
         chosen = [index for index, split in enumerate(splits) if split == side]
@@ -70,6 +71,20 @@ def split_pairs(lines: Sequence[Mapping[str, Any]], model: Model, *, source: str
         sides[side] = pairs_of(model, [{**lines[i], "cluster": clusters[i]} for i in chosen])
     digest = sha256(json.dumps(list(map(dict, lines)), sort_keys=True).encode()).hexdigest()
     return SplitPairs(sides["train"], sides["heldout"], source, digest)
+
+
+def _check_apart(lines: Sequence[Mapping[str, Any]], splits: Sequence[str], source: str) -> None:
+    """Raises: DataError for a clean prompt of both sides, or a pair that stands in the other turned round."""
+    cleans: dict[str, set[str]] = {"train": set(), "heldout": set()}
+    pairs: dict[str, set[frozenset[str]]] = {"train": set(), "heldout": set()}
+    for number, (line, split) in enumerate(zip(lines, splits, strict=True), 1):
+        pair, other = frozenset((line["clean"], line["corrupt"])), "train" if split == "heldout" else "heldout"
+        if line["clean"] in cleans[other] or pair in pairs[other]:
+            raise DataError(
+                f"{source}, line {number}: {line['clean']!r} is in train and in heldout; give its lines one cluster"
+            )
+        cleans[split].add(line["clean"])
+        pairs[split].add(pair)
 
 
 def _split(line: Mapping[str, Any], cluster: str) -> str:

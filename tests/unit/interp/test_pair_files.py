@@ -9,6 +9,7 @@ from interp.errors import DataError, ShapeError
 from interp.example_pairs import pronoun_pairs
 from interp.models import load_model
 from interp.pair_files import read_split_pairs, split_pairs
+from interp.prompt_files import read_records
 from tests.families import tiny_model
 
 
@@ -60,3 +61,20 @@ def test_the_example_holds_names_and_templates_out() -> None:
     assert not names[0] & names[1] & people
     with pytest.raises(DataError, match="give --prompts"):
         pronoun_pairs(tiny_model("gpt2"))
+
+
+def test_a_prompt_may_not_be_on_both_sides() -> None:
+    model = tiny_model("gpt2")
+    first = line("w5 w6", "w5 w7", split="train")
+    for other in (line("w5 w6", "w5 w9", split="heldout"), line("w5 w7", "w5 w6", split="heldout")):
+        with pytest.raises(DataError, match=r"line 2: .* is in train and in heldout"):
+            split_pairs([first, other], model, source="here")
+    # One corrupt prompt for all pairs tells nothing of the clean ones.
+    apart = split_pairs([first, line("w5 w8", "w5 w7", split="heldout")], model, source="here")
+    assert (len(apart.train), len(apart.heldout)) == (1, 1)
+
+
+def test_separators_inside_a_text_do_not_end_its_line(tmp_path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(line("w5\u2028w6", "w5\u2028w7"), ensure_ascii=False), encoding="utf-8")
+    assert read_records(path, ("clean", "corrupt"), ())[0]["clean"] == "w5\u2028w6"
