@@ -160,13 +160,16 @@ def faithfulness_curve(
 ) -> FaithfulnessCurve:
     """Faithfulness of the first nodes of a ranking, by how many, of all the others, and of random circuits beside.
 
-    Random circuits are drawn for `random_sizes`, by default for all sizes between nothing and everything.
+    Random circuits are drawn for `random_sizes`, by default for all sizes between nothing and everything. Where `sizes`
+    are not given, the curve goes through the random ones too.
 
     Raises: ConfigError for sizes out of range.
     Source: Wang et al. 2022 (arXiv 2211.00593, faithfulness and completeness); Marks et al. 2024 (arXiv 2403.19647).
     """
     n_nodes = len(ranking.order)
-    sizes = curve_sizes(n_nodes) if sizes is None else tuple(sizes)
+    if sizes is None:
+        more = [size for size in random_sizes or () if 0 < size < n_nodes]
+        sizes = tuple(sorted({*curve_sizes(n_nodes), *more}))
     if not all(0 <= size <= n_nodes for size in sizes):
         raise ConfigError(f"sizes: got {list(sizes)}; expected 0 to {n_nodes}, the number of nodes")
     generator, wanted = np.random.default_rng(seed), sizes if random_sizes is None else random_sizes

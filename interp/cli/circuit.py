@@ -38,10 +38,10 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"got {value!r}; expected numbers such as 4,16,64", param, ctx)
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            self.fail(f"got {value!r}; expected numbers from 1 on such as 4,16,64", param, ctx)
+        return tuple(int(part) for part in parts)
 
 
 @click.command("circuit", epilog=_EXAMPLES)

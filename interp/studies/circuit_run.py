@@ -6,7 +6,7 @@ from typing import Any
 
 from interp.circuits import Circuit
 from interp.component_circuits import component_circuit, component_curve
-from interp.errors import ArtifactError
+from interp.errors import ArtifactError, ConfigError
 from interp.example_pairs import pronoun_pairs
 from interp.feature_circuits import feature_circuit, feature_curves, score_nodes
 from interp.feature_nodes import FeatureNodes, mean_baseline
@@ -37,9 +37,12 @@ def run_circuit(
 ) -> Circuit:
     """A circuit of the runs' features, or of heads and MLPs where no run is given, with its held-out curves.
 
-    Raises: ArtifactError if the runs are of different models; what reading prompts and runs raises.
+    Raises: ArtifactError if the runs are of different models; ConfigError for means without runs; what reading prompts
+    and runs raises.
     """
     judge = OUTCOMES[outcome]
+    if not run_folders and baseline == "mean":
+        raise ConfigError("baseline: got mean for heads and MLPs, which are set to the corrupt prompts; give runs")
     if not run_folders:
         model = load_model(model_name or "embedded", device=device)
         pairs = _pairs(model, prompts)

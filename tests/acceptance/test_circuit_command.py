@@ -83,5 +83,11 @@ def test_mistakes_are_told_in_one_line(folder, capsys):
     assert "line 1" in capsys.readouterr().err
     assert main(["attribute", "--components", "wing"]) == 2
     assert "got 'wing'" in capsys.readouterr().err
+    assert main(["attribute", "--components", ""]) == 2
+    assert "components: got none" in capsys.readouterr().err
+    assert main(["circuit", "--baseline", "mean"]) == 2
+    assert "baseline: got mean for heads and MLPs" in capsys.readouterr().err
+    assert main(["circuit", "--random-sizes", "4,-1"]) == 2
+    assert "expected numbers from 1 on" in capsys.readouterr().err
     assert main(["circuit", str(folder / "layer_0"), str(folder / "layer_0")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()[-1]) < 400

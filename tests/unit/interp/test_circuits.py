@@ -184,6 +184,11 @@ def test_a_curve_of_an_additive_behaviour_is_its_running_sum() -> None:
     assert curve.sizes == (0, 1, 2, 4, 5) == curve_sizes(5)
     np.testing.assert_allclose(curve.faithfulness, [0, 0.5, 0.8, 0.9, 1.0], atol=1e-12)
     np.testing.assert_allclose(curve.rest, [1, 0.5, 0.2, 0.1, 0], atol=1e-12)
+    through = faithfulness_curve(
+        lambda kept: prompts * weights[kept].sum(), ranking, scale, arm="toy", random_sizes=(3, 9), n_random=2
+    )
+    assert through.sizes == (0, 1, 2, 3, 4, 5)
+    assert np.isfinite(through.random).all(0).tolist() == [False, False, False, True, False, False]
     assert curve.beats_random()[1] == pytest.approx((curve.random[:, 1] < 0.5 - 1e-9).mean())
     with pytest.raises(ConfigError, match="expected 0 to 5"):
         faithfulness_curve(lambda kept: prompts, ranking, scale, arm="toy", sizes=(9,))
