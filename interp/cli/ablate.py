@@ -15,6 +15,7 @@ from interp.outcomes import OUTCOMES, kl_from, turned_from
 from interp.prompt_files import last_held_out, read_prompts
 from interp.prompts import Prompts
 from interp.recording import progress_of_stages
+from interp.storage import make_folder
 from interp.sweep_cells import ALL_TOKENS, every_position
 from interp.sweep_passes import Judge
 
@@ -83,6 +84,8 @@ def command(
     chosen = chosen_features(model, prompts, dictionaries, wanted, n_features)
     places = every_position(model, prompts) if by_position else ALL_TOKENS
     cells = cells_of(model, components, chosen_layers, places, dictionaries, chosen)
+    if out is not None:
+        make_folder(out)
     grids: dict[str, EffectGrid] = {}
     with progress_of_stages() as tell:
         for name, grid in cells.items():

@@ -70,11 +70,11 @@ def command(
     Residual streams are taken token by token, the others over all tokens. The two directions are estimated apart, each
     by the gradient of its own run. PAIRS is a file as `interp patch` reads it; he or she after a name without one.
     """
-    if out is not None:
-        make_folder(out)
+    kinds = _kinds(components)
     model = load_model(model_name, device=device)
     pairs = pronoun_pairs(model).train if pairs_file is None else read_pairs(model, pairs_file)
-    kinds = _kinds(components)
+    if out is not None:
+        make_folder(out)
     directions = DIRECTIONS if direction == "both" else tuple(one for one in DIRECTIONS if one == direction)
     checks = []
     with progress_of_stages() as tell:
@@ -96,6 +96,8 @@ def _kinds(named: str) -> list[Kind]:
     names = [part.strip() for part in named.split(",") if part.strip()]
     if unknown := [name for name in names if name not in _KINDS]:
         raise ConfigError(f"components: got {unknown[0]!r}; expected some of {', '.join(_KINDS)}")
+    if not names:
+        raise ConfigError(f"components: got none; expected some of {', '.join(_KINDS)}")
     return [_KINDS[name] for name in dict.fromkeys(names)]
 
 

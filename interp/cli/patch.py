@@ -13,6 +13,7 @@ from interp.patching import patch_sweep
 from interp.prompt_files import pairs_of, read_pairs
 from interp.prompts import PromptPairs
 from interp.recording import progress_of_stages
+from interp.storage import make_folder
 from interp.sweep_cells import every_position
 from interp.sweep_passes import Judge
 from interp.two_runs import DIRECTIONS, Direction
@@ -74,6 +75,8 @@ def command(
     pairs = _pairs(model, pairs_file, one, add_bos=not no_bos)
     chosen = chosen_features(model, pairs, dictionaries, wanted, n_features)
     cells = cells_of(model, components, chosen_layers, every_position(model, pairs), dictionaries, chosen)
+    if out is not None:
+        make_folder(out)
     grids: dict[str, EffectGrid] = {}
     ways: tuple[Direction, ...] = DIRECTIONS if direction == "both" else (direction,)  # type: ignore[assignment]
     with progress_of_stages() as tell:

@@ -71,12 +71,12 @@ def opened(model_name: str, sae_source: str | None, features: str | None, device
 
 
 def numbers_in(text: str | None, option: str) -> list[int] | None:
-    """Numbers such as 1,5,9.
+    """Numbers such as 1,5,9, each once.
 
     Raises: ConfigError.
     """
     try:
-        return None if text is None else [int(part) for part in text.split(",")]
+        return None if text is None else list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise ConfigError(f"{option}: got {text!r}; expected numbers such as 1,5,9") from None
 
@@ -89,7 +89,12 @@ def cells_of(
     dictionaries: Dictionaries,
     features: Mapping[str, Sequence[int]],
 ) -> dict[str, Cells]:
-    """A grid for the whole-block kinds, one for heads and one for neurons over all tokens, one for each dictionary."""
+    """A grid for the whole-block kinds, one for heads and one for neurons over all tokens, one for each dictionary.
+
+    Raises: ConfigError where that is none.
+    """
+    if not kinds and not dictionaries:
+        raise ConfigError(f"--components: got none; expected some of {', '.join((*WHOLE, *PARTS))}, or --sae")
     cells: dict[str, Cells] = {}
     if whole := [kind for kind in WHOLE if kind in kinds]:
         cells[", ".join(whole)] = block_cells(model, whole, layers=layers, places=places)

@@ -73,6 +73,7 @@ def test_texts_are_ablated(tmp_path: Path, how: str) -> None:
         (["patch", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["patch", "--clean", "Lily", "--corrupt", "Tom and Sue", "--answer", " she", "--foil", " he"], "pair 0"),
         (["patch", "--components", "brain"], "got 'brain'"),
+        (["patch", "--clean", "", "--corrupt", "", "--answer", " she", "--no-bos"], "prompt 0 has no token"),
         (["ablate", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["ablate", "nowhere.jsonl", "--layers", "one"], "--layers: got 'one'"),
     ],
@@ -82,6 +83,26 @@ def test_what_a_user_can_mend_is_one_line(words: list[str], message: str, capsys
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_no_component_or_a_file_for_a_folder_is_told_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, texts = written(tmp_path / "pairs.jsonl", PAIRS), written(tmp_path / "texts.jsonl", TEXTS)
+    for words in (["patch", pairs], ["ablate", texts]):
+        assert main([*words, "--components", "", "--out", str(tmp_path / "none"), "--device", "cpu"]) == 2
+        assert "--components: got none" in capsys.readouterr().err
+        assert not (tmp_path / "none").exists()
+        assert main([*words, "--components", "mlp", "--out", pairs, "--device", "cpu"]) == 2
+        told = capsys.readouterr().err
+        assert "a file stands where a folder is needed" in told
+        assert told.count("\n") == 1
+
+
+def test_a_layer_named_twice_is_swept_once(tmp_path: Path) -> None:
+    pairs = written(tmp_path / "pairs.jsonl", PAIRS)
+    told = ran("patch", pairs, "--components", "mlp", "--layers", "1,2,1", "--json", "--device", "cpu")
+    assert EffectGrid.from_json(json.loads(told)["grids"]["denoising: mlp"]).axes[0].labels == ("1", "2")
 
 
 def test_records_that_lack_a_field_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
