@@ -31,7 +31,7 @@ def precision_figure(study: TokFSMStudy, theme: Theme = LIGHT) -> go.Figure:
         )  # fmt: skip
     figure.update_layout(template=template(theme), showlegend=True, margin={"t": 40})
     figure.update_xaxes(
-        tickvals=list(range(len(arms))), ticktext=[arm.name for arm in arms], range=[-0.9, max(len(arms), 2) - 0.1]
+        tickvals=list(range(len(arms))), ticktext=[arm.name for arm in arms], range=[-0.9, len(arms) - 0.1]
     )
     return figure.update_yaxes(
         title_text="mean precision over states, %", range=[0, 112], tickvals=[0, 25, 50, 75, 100]
