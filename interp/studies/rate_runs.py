@@ -83,7 +83,9 @@ def run_rates(
     opened = [open_run(folder, model_name=model_name, device=device) for folder in folders]
     _check_alike(opened)
     scene = RateScene(opened[0], settings)
-    dictionaries = [one for parts in opened for one in _dictionaries(parts, scene)]
+    dictionaries = [
+        one for parts, label in zip(opened, _labels(opened), strict=True) for one in _dictionaries(parts, label, scene)
+    ]
     arms = []
     for index, one in enumerate(dictionaries):
         arms.append(scene.measure(one))
@@ -179,20 +181,27 @@ class RateScene:
         }
 
 
-def _dictionaries(parts: RunParts, scene: RateScene) -> list[Dictionary]:
+def _dictionaries(parts: RunParts, label: str, scene: RateScene) -> list[Dictionary]:
     """The run's own and, if they are wanted, null arms made of it."""
-    results = parts.run.manifest().results
-    kind: Kind = "baseline" if "baseline" in results else "trained"
-    name = parts.run.name
-    arm = arm_name(parts) if kind == "trained" else str(results["architecture"])
-    found = [Dictionary(arm, name, kind, str(parts.run.path), parts.sae)]
-    if scene.settings.null_arms and kind == "trained":
+    baseline, path = _baseline(parts), str(parts.run.path)
+    found = [Dictionary(baseline or arm_name(parts), label, "baseline" if baseline else "trained", path, parts.sae)]
+    if scene.settings.null_arms and not baseline:
         made = untrained_arms(parts.sae, scene.acts, seed=scene.settings.seed)
-        found += [
-            Dictionary(f"null: {what.replace('_', ' ')}", f"{name}, {what.replace('_', ' ')}", "null", name, sae)
-            for what, sae in made.items()
-        ]
+        named = {what.replace("_", " "): sae for what, sae in made.items()}
+        found += [Dictionary(what, f"{label}, {what}", "null", path, sae) for what, sae in named.items()]
     return found
+
+
+def _baseline(parts: RunParts) -> str | None:
+    """What a run holds that no network learned."""
+    results = parts.run.manifest().results
+    return str(results["architecture"]) if "baseline" in results else None
+
+
+def _labels(opened: Sequence[RunParts]) -> list[str]:
+    """Architecture, features and k of each run, and its folder's name where another has the same."""
+    plain = [f"{_baseline(p) or arm_name(p)} k{p.config.sae.k} of {p.config.sae.d_sae:,}" for p in opened]
+    return [f"{one}, {p.run.name}" if plain.count(one) > 1 else one for one, p in zip(plain, opened, strict=True)]
 
 
 def arm_name(parts: RunParts) -> str:

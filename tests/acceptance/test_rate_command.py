@@ -1,0 +1,64 @@
+"""`interp rate` on an SAE, a codebook and a baseline of the embedded model: figures, JSON and page from one run."""
+
+import json
+import math
+
+import pytest
+from click.testing import CliRunner
+
+from interp.cli import cli
+from saes import load_sae
+
+HOOK = "blocks.2.hook_resid_post"
+FLAGS = ["--hook", HOOK, "--tokens", "4096", "--batch-size", "512", "--d-sae", "64", "--k", "4"]
+CODEBOOK = ["--architecture", "codebook", "--sae.codebook-variant", "residual", "--sae.n-stages", "2"]
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rate")
+    invoke("train", *FLAGS, "--architecture", "topk", "--out", folder / "topk")
+    invoke("train", *FLAGS, *CODEBOOK, "--out", folder / "codebook")
+    invoke("baseline", "kmeans", *FLAGS, "--sample", "2000", "--out", folder / "kmeans")
+    return folder
+
+
+def test_codes_of_sae_codebook_and_baseline_are_counted_alike(folder):
+    page, out = folder / "page.html", folder / "rate.json"
+    runs = [folder / name for name in ("topk", "codebook", "kmeans")]
+    few = ["--tokens", "2000", "--ce-tokens", "1000", "--value-bits", "0,4"]
+    done = invoke("rate", *runs, *few, "--null-arms", "--page", page, "--out", out, "--json")
+    assert json.loads(done.stdout) == json.loads(out.read_text())
+    arms = json.loads(out.read_text())["arms"]
+    assert [arm["kind"] for arm in arms] == ["trained", "null", "null", "trained", "null", "null", "baseline"]
+    topk, codebook, kmeans = (arms[index] for index in (0, 3, 6))
+    assert [point["value_bits"] for point in topk["curve"]["points"]] == [0, 4]
+    assert [len(one["curve"]["points"]) for one in (codebook, kmeans)] == [1, 1]
+    assert codebook["curve"]["support"]["subsets"] == pytest.approx(2 * math.log2(math.comb(32, 2)))
+    assert kmeans["curve"]["points"][0]["bits"] <= 6
+    assert all(arm["ce_delta"] is not None for arm in (topk, codebook, kmeans))
+    # The best code of a Gaussian explains more the more bits it has.
+    bound = [value for _, value in json.loads(out.read_text())["gaussian"]]
+    assert bound == sorted(bound)
+    assert "codebook residual k4 of 64" in page.read_text()
+
+
+def test_a_trained_codebook_is_evaluated_like_an_sae_and_says_what_it_is(folder):
+    done = json.loads(invoke("evaluate", folder / "codebook", "--tokens", "1000", "--json").stdout)
+    assert done["architecture"] == "codebook"
+    assert done["l0"] == 4
+    assert load_sae(folder / "codebook" / "sae").config.codebook_variant == "residual"
+    assert not (folder / "codebook" / "sae" / "cfg.json").exists()
+
+
+def test_runs_of_other_hooks_are_refused(folder):
+    other = ["--hook", "blocks.1.hook_resid_post", *FLAGS[2:]]
+    invoke("train", *other, "--architecture", "topk", "--out", folder / "elsewhere")
+    done = CliRunner().invoke(cli, ["rate", str(folder / "topk"), str(folder / "elsewhere")])
+    assert "same activations" in str(done.exception)
