@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -82,6 +84,15 @@ def test_drawn_prefixes_are_those_of_their_documents(stream):
         ids = documents[document]
         assert last in [ids[at : at + 2] for at in range(2, len(ids) - 1)]
     assert len(found) == 40
+
+
+def test_a_prefix_ends_at_a_token_that_the_mask_keeps(stream, monkeypatch):
+    model, held = stream
+    batches = [replace(batch, keep=batch.keep & (batch.token_ids % 2 == 1)) for batch in held.iter_pass()]
+    monkeypatch.setattr(held, "iter_pass", lambda: iter(batches))
+    found = _drawn(model, held)
+    assert len(found) > 10
+    assert (found.last[:, -1] % 2 == 1).all()
 
 
 def test_the_same_seed_draws_the_same_examples(stream):
