@@ -157,3 +157,11 @@ def test_the_table_saves_loads_and_prints(measured, tmp_path):
     (tmp_path / "table.json").write_text('{"kind": "lens_table", "schema_version": 1}')
     with pytest.raises(ArtifactError, match="is damaged; measure again"):
         LensTable.load(tmp_path / "table.json")
+
+
+def test_a_target_counts_from_its_rank_on():
+    """Ranks 1 to 10 in turn: within one at rank 1 alone, within five up to rank 5, within ten always."""
+    top, targets = torch.arange(10).expand(10, 1, 10), torch.arange(10)[:, None]
+    within = score(top, targets, torch.zeros(10, 1, 10).log_softmax(-1)).within[:, 0]
+    assert within.sum(0).tolist() == [1, 5, 10]
+    assert within[:5, 1].all()
