@@ -65,11 +65,19 @@ class FaithfulnessCurve:
         below = np.where(drawn, self.random < self.faithfulness, False).sum(0)
         return [float(b / n) if n else float("nan") for b, n in zip(below, drawn.sum(0), strict=True)]
 
+    def random_spread(self, index: int) -> tuple[float, float, float] | None:
+        """Of the random circuits of one of the sizes: what 2.5% are below, the median, what 2.5% are above."""
+        draws = self.random[np.isfinite(self.random[:, index]), index]
+        if not len(draws):
+            return None
+        low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975])
+        return float(low), float(middle), float(high)
+
     def _repr_html_(self) -> str:
         """A line for each size."""
         rows = "".join(
-            f"<tr><td>{size:,}</td><td>{found:.3f}</td><td>{rest:.3f}</td><td>{_middle(draws)}</td></tr>"
-            for size, found, rest, draws in zip(self.sizes, self.faithfulness, self.rest, self.random.T, strict=True)
+            f"<tr><td>{size:,}</td><td>{found:.3f}</td><td>{rest:.3f}</td><td>{_middle(self.random_spread(index))}</td></tr>"
+            for index, (size, found, rest) in enumerate(zip(self.sizes, self.faithfulness, self.rest, strict=True))
         )
         head = "<th>nodes</th><th>faithfulness</th><th>without them</th><th>random, median (95%)</th>"
         return (
@@ -83,11 +91,10 @@ def _plain(values: ndarray) -> Any:
     return out.tolist()
 
 
-def _middle(draws: ndarray) -> str:
-    draws = draws[np.isfinite(draws)]
-    if not len(draws):
+def _middle(spread: tuple[float, float, float] | None) -> str:
+    if spread is None:
         return ""
-    low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975])
+    low, middle, high = spread
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 

@@ -1,6 +1,5 @@
 """`interp circuit`."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,14 +127,9 @@ def _signed(value: float | None) -> str:
 def _curve_rows(curve: FaithfulnessCurve) -> Sequence[Sequence[str]]:
     rows = []
     for index, size in enumerate(curve.sizes):
-        draws = sorted(float(value) for value in curve.random[:, index] if math.isfinite(value))
-        middle = f"{draws[len(draws) // 2]:.3f}" if draws else ""
-        spread = f"{_quantile(draws, 0.025):.3f} to {_quantile(draws, 0.975):.3f}" if draws else ""
+        drawn = curve.random_spread(index)
+        middle, spread = ("", "") if drawn is None else (f"{drawn[1]:.3f}", f"{drawn[0]:.3f} to {drawn[2]:.3f}")
         interval = "" if curve.interval is None else f"{curve.interval[0, index]:.3f} to {curve.interval[1, index]:.3f}"
         found = (f"{size:,}", f"{curve.faithfulness[index]:.3f}", interval, f"{curve.rest[index]:.3f}", middle, spread)
         rows.append(found)
     return rows
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]

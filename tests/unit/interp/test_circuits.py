@@ -189,6 +189,11 @@ def test_a_curve_of_an_additive_behaviour_is_its_running_sum() -> None:
     )
     assert through.sizes == (0, 1, 2, 3, 4, 5)
     assert np.isfinite(through.random).all(0).tolist() == [False, False, False, True, False, False]
+    low, middle, high = through.random_spread(3) or (0.0, 0.0, 0.0)
+    # Two draws: the median lies half way, and the interval reaches 95% of the way between them.
+    assert middle == pytest.approx(through.random[:, 3].mean())
+    assert high - low == pytest.approx(0.95 * np.ptp(through.random[:, 3]))
+    assert through.random_spread(0) is None
     assert curve.beats_random()[1] == pytest.approx((curve.random[:, 1] < 0.5 - 1e-9).mean())
     with pytest.raises(ConfigError, match="expected 0 to 5"):
         faithfulness_curve(lambda kept: prompts, ranking, scale, arm="toy", sizes=(9,))
