@@ -24,7 +24,8 @@ def rate_figure(found: RateDistortion, theme: Theme = LIGHT) -> go.Figure:
     covariance. What explains less than nothing lies below the frame.
     """
     figure = _frame("explained variance", theme)
-    x, y = (list(axis) for axis in zip(*found.gaussian, strict=True))
+    fewest = min(point.bits for arm in found.arms for point in arm.curve.points)
+    x, y = (list(axis) for axis in zip(*(at for at in found.gaussian if at[0] >= fewest / 2), strict=True))
     figure.add_scatter(
         x=x, y=y, mode="lines", name="best code of a Gaussian", line={"color": theme.ink, "width": 1, "dash": "dot"},
         hovertemplate="best code of a Gaussian: EV %{y:.4f} at %{x:.1f} bits<extra></extra>",
@@ -55,7 +56,7 @@ def cost_figure(found: RateDistortion, theme: Theme = LIGHT) -> go.Figure:
     """ΔCE by bits per token, both logarithmic, each dictionary with its chosen quantiser; what gains is left out."""
     figure = _frame("ΔCE, nats per token (log)", theme)
     _add_chosen(figure, found, lambda arm: arm.ce_delta, "ΔCE %{y:+.4f} nats", theme, above=0.0)
-    return figure.update_yaxes(type="log", nticks=8)
+    return figure.update_yaxes(type="log", tickvals=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10])
 
 
 def probing_figure(found: RateDistortion, theme: Theme = LIGHT, *, k: int = 1) -> go.Figure:
@@ -179,22 +180,27 @@ def _matched_part(found: RateDistortion) -> TablePart:
         if one.explained_variance is not None or one.ce_delta is not None
     ]
     note = "EV and ΔCE between the dictionaries next to so many bits; the rest of the dictionary nearest to them."
-    columns = ("bits", "architecture", "EV", "ΔCE, nats", "nearest", "its bits", "dead", *_TELLS)
+    columns = ("bits", "architecture", "EV", "ΔCE, nats", "nearest", "its bits", "dead", *_tells(found))
     return TablePart("matched", "At matched bits", note, columns, rows, text=(0, 1, 4))
 
 
-_TELLS = ("1 feature", "5 features", "detection AUC")
+def _tells(found: RateDistortion) -> list[str]:
+    """Columns of what features tell, as far as it was measured."""
+    probing = ["1 feature", "5 features"] if any(arm.probing for arm in found.arms) else []
+    return [*probing, *(["detection AUC"] if any(arm.detection_auc is not None for arm in found.arms) else [])]
 
 
 def _matched_row(found: RateDistortion, bits: float, one: Matched) -> list[str]:
     arm = next(arm for arm in found.of(one.arm) if arm.name == one.nearest)
     told = [_written(one.explained_variance, ".4f"), _written(one.ce_delta, "+.4f"), arm.name]
-    return [f"{bits:.0f}", title(one.arm), *told, f"{arm.curve.chosen.bits:.1f}", *_merits(arm)]
+    return [f"{bits:.0f}", title(one.arm), *told, f"{arm.curve.chosen.bits:.1f}", *_merits(found, arm)]
 
 
-def _merits(arm: RateArm) -> list[str]:
-    probing = [_written(arm.probing.get(k), ".3f") for k in ("1", "5")]
-    return [f"{arm.curve.dead_share:.1%}", *probing, _written(arm.detection_auc, ".3f")]
+def _merits(found: RateDistortion, arm: RateArm) -> list[str]:
+    told = {
+        "1 feature": arm.probing.get("1"), "5 features": arm.probing.get("5"), "detection AUC": arm.detection_auc,
+    }  # fmt: skip
+    return [f"{arm.curve.dead_share:.1%}", *(_written(told[column], ".3f") for column in _tells(found))]
 
 
 def _arms_part(found: RateDistortion) -> TablePart:
@@ -204,9 +210,9 @@ def _arms_part(found: RateDistortion) -> TablePart:
         support = f"{curve.support.bits:.1f} ({curve.support.coder})"
         sizes = [f"{curve.d_sae:,}", f"{curve.l0:.2f}", support, _values(arm, chosen.value_bits), f"{chosen.bits:.1f}"]
         ev = [f"{curve.explained_variance:.4f}", f"{chosen.explained_variance:.4f}"]
-        rows.append([arm.name, title(arm.arm), *sizes, *ev, _written(arm.ce_delta, "+.4f"), *_merits(arm)])
+        rows.append([arm.name, title(arm.arm), *sizes, *ev, _written(arm.ce_delta, "+.4f"), *_merits(found, arm)])
     columns = ("dictionary", "architecture", "features", "L0", "support bits", "values", "bits", "EV, exact", "EV",
-               "ΔCE, nats", "dead", *_TELLS)  # fmt: skip
+               "ΔCE, nats", "dead", *_tells(found))  # fmt: skip
     return TablePart("arms", "All dictionaries", "With the chosen quantiser.", columns, rows, text=(0, 1, 4, 5))
 
 

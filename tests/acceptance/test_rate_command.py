@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 def test_codes_of_sae_codebook_and_baseline_are_counted_alike(folder):
     page, out = folder / "page.html", folder / "rate.json"
     runs = [folder / name for name in ("topk", "codebook", "kmeans")]
-    few = ["--tokens", "2000", "--ce-tokens", "1000", "--value-bits", "0,4"]
+    few = ["--tokens", "1000", "--ce-tokens", "300", "--value-bits", "0,4"]
     done = invoke("rate", *runs, *few, "--null-arms", "--page", page, "--out", out, "--json")
     assert json.loads(done.stdout) == json.loads(out.read_text())
     arms = json.loads(out.read_text())["arms"]
