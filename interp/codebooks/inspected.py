@@ -26,7 +26,7 @@ from interp.codebooks.inspection import (
 )
 from interp.codebooks.names import CodeName
 from interp.codebooks.neurons import neuron_activations
-from interp.codebooks.precision import Detected, Detector, best_codes
+from interp.codebooks.precision import LEAST_FIRINGS, Detected, Detector, best_codes
 from interp.codebooks.record import CodeRecord, record_codes
 from interp.codebooks.search import label_tokens, matching_tokens
 from interp.datasets import open_stream
@@ -183,10 +183,10 @@ def _detected(
     found: list[Detected] = []
     for pattern in patterns:
         labels = np.where(matching_tokens(record, pattern, texts), 0, -1)
-        found += best_codes(record, labels, [pattern], acts)
+        found += best_codes(record, labels, [pattern], acts, least_firings=LEAST_FIRINGS)
     if word_sets:
         labels, names = label_tokens(record, word_sets, texts)
-        found += best_codes(record, labels, names, acts)
+        found += best_codes(record, labels, names, acts, least_firings=LEAST_FIRINGS)
     return tuple(found)
 
 

@@ -18,6 +18,8 @@ from interp.codebooks.record import CodeRecord
 
 LEAST_RECALL = 0.01
 """A code must find more of a class than this to be its detector (Tamkin et al. 2023)."""
+LEAST_FIRINGS = 10
+"""On words that are rare a code must also be active so often: one that is active once is right by luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,12 @@ def halves(record: CodeRecord) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]
 
 
 def best_codes(
-    record: CodeRecord, labels: Int[ndarray, " n"], names: Sequence[str], neurons: Mapping[str, ndarray] | None = None
+    record: CodeRecord,
+    labels: Int[ndarray, " n"],
+    names: Sequence[str],
+    neurons: Mapping[str, ndarray] | None = None,
+    *,
+    least_firings: int = 1,
 ) -> tuple[Detected, ...]:
     """For each class the code of highest precision, and the neuron that is most precise at the recall of that code.
 
@@ -54,7 +61,7 @@ def best_codes(
     counts. Both kinds are chosen, and neurons thresholded, on even documents, and judged on odd ones.
     """
     fit, judge = halves(record)
-    chosen = _chosen_codes(record, labels, fit, len(names))
+    chosen = _chosen_codes(record, labels, fit, len(names), least_firings)
     rivals = [_Rivals(hook, acts, fit) for hook, acts in (neurons or {}).items()]
     found = []
     for label, name in enumerate(names):
@@ -71,7 +78,7 @@ def best_codes(
 
 
 def _chosen_codes(
-    record: CodeRecord, labels: ndarray, fit: ndarray, n_classes: int
+    record: CodeRecord, labels: ndarray, fit: ndarray, n_classes: int, least_firings: int
 ) -> list[tuple[CodeName, float] | None]:
     """The most precise code of each class and its recall, where it was chosen."""
     totals = np.bincount(labels[fit & (labels >= 0)], minlength=n_classes)
@@ -83,6 +90,7 @@ def _chosen_codes(
         precision = table / np.maximum(fires, 1)[:, None]
         recall = table / np.maximum(totals, 1)
         precision[recall <= LEAST_RECALL] = -1
+        precision[fires < least_firings] = -1
         for label in range(n_classes):
             # Of equally precise codes the one that finds more.
             code = int(np.lexsort((-recall[:, label], -precision[:, label]))[0])

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from interp.codebooks.inspection import contingency
-from interp.codebooks.precision import LEAST_RECALL, halves
+from interp.codebooks.precision import LEAST_FIRINGS, LEAST_RECALL, halves
 from interp.codebooks.record import CodeRecord
 from interp.errors import ConfigError, DataError
 from interp.storage import read_json
@@ -88,7 +88,7 @@ def label_tokens(
 def search_codes(record: CodeRecord, wanted: Bool[ndarray, " n"], *, n: int = 10) -> tuple[FoundCode, ...]:
     """Codes that are active on the wanted tokens and on little else, the most precise first.
 
-    Chosen on even documents among those that find more than 1% there; the figures are those of odd ones.
+    Chosen on even documents among those that find more than 1% there and are active ten times; judged on odd ones.
     Raises: DataError if too few tokens are wanted to choose and to judge.
     """
     fit, judge = halves(record)
@@ -105,7 +105,7 @@ def search_codes(record: CodeRecord, wanted: Bool[ndarray, " n"], *, n: int = 10
         chosen, judged = (contingency(book, labels, 2) for labels in (on_fit, on_judge))
         precision = chosen[:, 0] / np.maximum(chosen.sum(1), 1)
         recall = chosen[:, 0] / n_fit
-        for code in np.flatnonzero(recall > LEAST_RECALL):
+        for code in np.flatnonzero((recall > LEAST_RECALL) & (chosen.sum(1) >= LEAST_FIRINGS)):
             hits, fires = int(judged[code, 0]), int(judged[code].sum())
             share = float(chosen[code].sum() + fires) / len(record)
             one = FoundCode(
