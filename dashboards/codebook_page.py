@@ -175,7 +175,7 @@ def code_steering_page(result: CodeSteering) -> str:
     """Steering by codes as one HTML file."""
     texts = [("steered", text) for text in result.texts] + [("unsteered", text) for text in result.unsteered_texts]
     page = AnalysisPage(
-        name=f"Steering by {', '.join(result.codes)}",
+        name="Steering by " + (result.codes[0] if len(result.codes) == 1 else f"{len(result.codes)} codes"),
         about=f"{result.provenance.get('base model', '')} · at {result.where} tokens",
         lead=(
             f"{result.n_texts} texts were written behind {result.prompt!r}, sampled at temperature 1, with the codes "

@@ -137,5 +137,5 @@ def steering_figure(result: CodeSteering, theme: Theme = LIGHT) -> go.Figure:
             hovertemplate=f"{name}: success %{{y:.3f}}, perplexity %{{x:.2f}}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(template=template(theme), showlegend=True, margin={"t": 40})
-    figure.update_xaxes(title_text="perplexity of the texts by the unsteered model (log)", type="log", dtick="D2")
+    figure.update_xaxes(title_text="perplexity of the texts by the unsteered model")
     return figure.update_yaxes(title_text="share of texts that match", range=[-0.03, 1.03])
