@@ -70,8 +70,9 @@ def shown_by(cells):
     return shown
 
 
-# Lenses draw, train and measure twice over: too long for every run, however small.
-RUN_SMALL = [pytest.param(name, marks=[pytest.mark.slow] if name == "future_lens" else []) for name in NAMES]
+# Lenses train and measure twice over, patching goes through every component: too long for every run, however small.
+LONG = ("future_lens", "patching")
+RUN_SMALL = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES]
 
 
 @pytest.mark.parametrize("name", RUN_SMALL)
