@@ -14,6 +14,7 @@ _VIEWS: dict[str, tuple[str, str]] = {
     "interp.attribution_check.AttributionCheck": ("circuit_view", "agreement_figure"),
     "saes.feature_statistics.FeatureStatistics": ("density_view", "density_figure"),
     "saes.planning.spread_plan.SpreadPlan": ("spread_plan_view", "growth_figure"),
+    "saes.rate_results.RateDistortion": ("rate_view", "rate_figure"),
     "interp.steering_results.DoseResponse": ("steering_view", "dose_response_figure"),
     "interp.causal_sweep.CausalSweep": ("steering_view", "causal_sweep_figure"),
     "probes.contrast.Contrast": ("contrast_view", "volcano_figure"),
