@@ -73,12 +73,14 @@ class Encoded:
     @property
     def values(self) -> Float[Tensor, "b t f"]:
         """All features, zeros included."""
-        return self.code.dense().unflatten(0, self.shape).to(self.dtype)
+        values: Tensor = self.code.dense().unflatten(0, self.shape)
+        return values.to(self.dtype)
 
     @property
     def decoded(self) -> Float[Tensor, "b t o"]:
         """Their reconstruction of what is written."""
-        return self.site.dictionary.decode(self.code).unflatten(0, self.shape).to(self.dtype)
+        decoded: Tensor = self.site.dictionary.decode(self.code).unflatten(0, self.shape)
+        return decoded.to(self.dtype)
 
 
 def sites_of(model: Model, dictionaries: Sequence[FeatureDictionary]) -> dict[str, FeatureSite]:

@@ -28,7 +28,7 @@ def test_the_end_of_a_pass_is_the_pass(model: Model) -> None:
         name = f"blocks.{layer}.hook_mlp_out"
 
         def moved(x: torch.Tensor, at: int) -> torch.Tensor:
-            x[:, at : at + 1] += shift  # noqa: B023
+            x[:, at : at + 1] += shift
             return x
 
         expected = last_outputs(model, copies, {name: lambda x, at=start: moved(x, at)})
