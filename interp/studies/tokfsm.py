@@ -84,7 +84,7 @@ _FAST = Schedule(lr=1e-2, warmup_share=0.02, decay_share=0.8)
 SIZES: Mapping[SizeName, Size] = {
     "tiny": Size(1, 32, 2, 12, 32, (30, _FAST), (20, _FAST), (Arm("attn, k=1", ("attn",), 40),), 60, 2000, 12, 3),
     "cpu": Size(
-        2, 64, 4, 32, 128, (6000, _FLAT), (4000, _FLAT),
+        2, 64, 4, 32, 64, (8000, _FAST), (3500, Schedule(lr=5e-3, warmup_share=0.0, decay_share=0.8)),
         (Arm("attn, k=1", ("attn",), 500, 1, (1.18, 46.33, 96.39)),), 1000, 60_000, 300, 100,
     ),
     "paper": Size(4, 128, 4, 128, 512, (20_000, _FLAT), (20_000, _FLAT), _PAPER_ARMS, 2000, 200_000, 500, 100),
@@ -172,7 +172,7 @@ def _codebook_config(config: TokFSMConfig, size: Size, arm: Arm, model: Path) ->
         k=arm.k,
         tokens=n_steps * n_tokens,
         schedule=schedule,
-        optimiser="muon" if config.size == "tiny" else "adamw",
+        optimiser="adamw" if config.size == "paper" else "muon",
         data=DataConfig(context_size=size.n_positions, batch_tokens=n_tokens),
         out=config.out / arm_folder(arm.name),
         seed=config.seed,
