@@ -65,10 +65,28 @@ def _maxima_kernel(chunk, bounds, maxima, f, n_groups, KIND: tl.constexpr, GROUP
 
 
 @triton.jit
+def _row_bounds_kernel(maxima, bounds, n_groups, K: tl.constexpr, WIDTH: tl.constexpr):
+    # The largest value that K of WIDTH maxima of a token reach: at least K of its entries do.
+    row = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, WIDTH)
+    top = tl.zeros([WIDTH], dtype=tl.float32)
+    for start in range(0, n_groups, WIDTH):
+        there = start + lanes < n_groups
+        top = tl.maximum(top, tl.load(maxima + row * n_groups + start + lanes, mask=there, other=0.0))
+    # Positive floats are ordered as their bits are: the largest pattern that K maxima reach, bit by bit.
+    keys = top.to(tl.int32, bitcast=True)
+    low = 0
+    for step in range(31):
+        tried = low | (1 << (30 - step))
+        low = tl.where(tl.sum((keys >= tried).to(tl.int32)) >= K, tried, low)
+    tl.store(bounds + row, low.to(tl.float32, bitcast=True))  # type: ignore[attr-defined]
+
+
+@triton.jit
 def _candidates_kernel(
     chunk, maxima, bounds, hits, values, features, counts, starts, more_values, more_features, cursor, f, n_groups,
     n_chunks, offset, room, more_room,
-    K: tl.constexpr, KIND: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,
+    KIND: tl.constexpr, GROUP: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     out = row * n_chunks + offset
@@ -76,16 +94,7 @@ def _candidates_kernel(
     own = maxima + row * n_groups
     bound = 0.0
     if KIND == 0:
-        top = tl.zeros([WIDTH], dtype=tl.float32)
-        for start in range(0, n_groups, WIDTH):
-            top = tl.maximum(top, tl.load(own + start + lanes, mask=start + lanes < n_groups, other=0.0))
-        # Positive floats are ordered as their bits are: the largest pattern that K maxima reach, bit by bit.
-        keys = top.to(tl.int32, bitcast=True)
-        low = 0
-        for step in range(31):
-            tried = low | (1 << (30 - step))
-            low = tl.where(tl.sum((keys >= tried).to(tl.int32)) >= K, tried, low)
-        bound = low.to(tl.float32, bitcast=True)  # type: ignore[attr-defined]
+        bound = tl.load(bounds + row)
     if KIND == 1:
         bound = tl.load(bounds)
     # Which groups hold a candidate.
@@ -125,7 +134,7 @@ def _candidates_kernel(
             n += tl.sum(hit)
         if (n > room) & (trial == 0):
             # Where a token's entries stand there depends on who came first; what stands there does not.
-            begin = tl.atomic_add(cursor, n)
+            begin = tl.atomic_add(cursor, n.to(tl.int64))  # type: ignore[attr-defined]
             if begin + n <= more_room:
                 tl.store(starts + out, begin)
                 at_values = more_values + begin
@@ -249,8 +258,9 @@ def candidates(pre: Preactivations, kind: BoundKind, *, k: int, bound: Tensor | 
     counts, starts = torch.empty(2, b, dtype=torch.int32, device=device)
     more_values = torch.empty(more, device=device)
     more_features = torch.empty(more, dtype=torch.int32, device=device)
-    cursor = torch.zeros(1, dtype=torch.int32, device=device)
-    held = counts if bound is None else bound
+    # 64 bits: tokens without room are counted too, and all of them together may pass 2**31 entries.
+    cursor = torch.zeros(1, dtype=torch.int64, device=device)
+    held = torch.empty(-(-b // pre.n_chunks), device=device) if bound is None else bound
     n_groups, which = triton.cdiv(f, GROUP), _KINDS[kind]
     # With fewer groups than k no maximum bounds the k-th largest: all that is positive competes.
     wanted = k if k <= min(n_groups, WIDTH) else 1 << 30
@@ -261,10 +271,12 @@ def candidates(pre: Preactivations, kind: BoundKind, *, k: int, bound: Tensor | 
         _maxima_kernel[(c, triton.cdiv(n_groups, block))](
             chunk, held, maxima, f, n_groups, KIND=which, GROUP=GROUP, BLOCK=block, num_warps=4
         )
+        if bound is None:
+            _row_bounds_kernel[(c,)](maxima, held, n_groups, K=wanted, WIDTH=WIDTH, num_warps=4)
         _candidates_kernel[(c,)](
             chunk, maxima, held, hits, values, features, counts, starts, more_values, more_features, cursor, f,
             n_groups, pre.n_chunks, offset, room, more,
-            K=wanted, KIND=which, GROUP=GROUP, WIDTH=WIDTH, TILE=WIDTH // GROUP, num_warps=4,
+            KIND=which, GROUP=GROUP, WIDTH=WIDTH, TILE=WIDTH // GROUP, num_warps=4,
         )  # fmt: skip
     return Candidates(values, features, counts, starts, more_values, more_features)
 

@@ -63,4 +63,7 @@ def test_their_pages_draw_themselves(planted, pronouns):
             visit = Visit(browser, path)
             visit.page.goto(visit.address)
             visit.page.wait_for_selector(".main-svg")
+            drawn = visit.page.locator(".js-plotly-plot").evaluate_all("plots => plots.map(p => p.data.length)")
+            assert drawn, "no figure was drawn"
+            assert min(drawn) > 0, "a figure holds nothing"
             visit.close()
