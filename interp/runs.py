@@ -160,6 +160,17 @@ class RunFolder:
         if self.config_path.exists() and (config is None or not holds_text(self.config_path, config.to_yaml())):
             raise ConfigError(f"{self.config_path}: is there without a run and would be replaced; give another --out")
 
+    def goes_on(self, config: Config, *, resume: bool, may_differ: tuple[str, ...] = ()) -> bool:
+        """Whether a run of this config that was begun here is taken up again; else a new one may begin here.
+
+        Raises: ConfigError if it was begun with other settings, or, without `resume`, the folder is taken.
+        """
+        if resume and self.started:
+            self.check_same_config(config, may_differ=may_differ)
+            return True
+        self.check_free(config)
+        return False
+
     def manifest(self) -> RunManifest:
         """Raises: ArtifactError if it is damaged or of another schema version."""
         values = read_json(self.manifest_path)

@@ -39,13 +39,9 @@ def train_codebooks(config: CodebookConfig, *, resume: bool = False) -> Codebook
     Raises: any InterpError; whatever was checkpointed before it stays usable.
     """
     run = RunFolder(config.out)
-    goes_on = resume and run.started
-    if goes_on:
-        run.check_same_config(config, may_differ=FREE_ON_RESUME)
-        if run.manifest().status == "finished":
-            return CodebookFolder.open(config.out)
-    else:
-        run.check_free(config)
+    goes_on = run.goes_on(config, resume=resume, may_differ=FREE_ON_RESUME)
+    if goes_on and run.manifest().status == "finished":
+        return CodebookFolder.open(config.out)
     model = load_model(config.model, device=config.device)
     stream = open_stream(config.dataset, model, config.data)
     if goes_on:

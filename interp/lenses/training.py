@@ -55,13 +55,9 @@ def train_lens(config: LensConfig, *, resume: bool = False) -> LensFolder:
     Raises: any InterpError; whatever was checkpointed before it stays usable.
     """
     run = RunFolder(config.out)
-    goes_on = resume and run.started
-    if goes_on:
-        run.check_same_config(config, may_differ=FREE_ON_RESUME)
-        if run.manifest().status == "finished":
-            return LensFolder.open(config.out)
-    else:
-        run.check_free(config)
+    goes_on = run.goes_on(config, resume=resume, may_differ=FREE_ON_RESUME)
+    if goes_on and run.manifest().status == "finished":
+        return LensFolder.open(config.out)
     model = load_model(config.model, device=config.device, dtype=config.dtype)
     check_readable(model)
     lens = new_lens(config, model)

@@ -39,10 +39,11 @@ def run_probes(config: ProbeConfig, *, on_progress: Tell | None = None) -> Probe
 
     Raises: any InterpError of reading labels, model and SAEs.
     """
-    folder = make_folder(config.out)
     model = load_model(config.model, device=config.device)
     texts = read_labels(model, config.labels, device=config.device, seed=config.seed)
     dictionaries = _dictionaries(model, config)
+    # A folder that cannot be made is told before the work; a wrong input leaves none.
+    folder = make_folder(config.out)
     report = probe_report(
         model, texts, config, dictionaries=dictionaries, about=_about(config), on_progress=on_progress
     )
