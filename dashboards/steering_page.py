@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from dashboards.analysis_page import AnalysisPage, FigurePart, Part, TablePart, render_analysis
-from dashboards.steering_view import dose_response_figure, trade_off_figure
+from dashboards.steering_view import causal_sweep_figure, dose_response_figure, trade_off_figure
+from interp.causal_sweep import CausalSweep
 from interp.steering_results import DoseResponse, between, signed
 from interp.storage import write_text
 
@@ -37,6 +38,37 @@ def steering_page(result: DoseResponse) -> str:
         provenance=[(name, str(value)) for name, value in provenance.items() if name != "command"],
     )
     return render_analysis(page)
+
+
+def write_causal_sweep_page(sweep: CausalSweep, out: Path, *, about: str, command: str) -> Path:
+    """Write the page of an extreme-value sweep and give its path.
+
+    Raises: StorageError if it cannot be written.
+    """
+    low, high = sweep.values[0], sweep.values[-1]
+    parts: list[Part] = [
+        FigurePart(
+            "ate", "Effect by value", "Mean outcome with the code at this value, less that of the prompts left alone.",
+            partial(causal_sweep_figure, sweep), 380,
+        )
+    ]  # fmt: skip
+    for index, outcome in enumerate(sweep.outcomes):
+        columns = ("code", "slope", "95% interval", "monotone")
+        note = "Monotone: net over total variation, 1 where the outcome only rises or only falls."
+        parts.append(TablePart(f"slope-{index}", f"Slope of {outcome}", note, columns, sweep.rows(index), text=(0, 2)))
+    strongest = zip(sweep.outcomes, sweep.strongest(), strict=True)
+    page = AnalysisPage(
+        name="Extreme-value causal sweep",
+        about=about,
+        lead=f"Each code set to {len(sweep.values)} values from {low:g} to {high:g} at the last token of "
+        f"{sweep.n_samples} prompts, the others as they are. Such values do not occur: what they show is direction.",
+        headline=[(f"strongest on {outcome}", code) for outcome, code in strongest],
+        parts=parts,
+        command=command,
+        provenance=[("prompts", str(sweep.n_samples))],
+    )
+    write_text(out, render_analysis(page))
+    return out
 
 
 def headline(result: DoseResponse) -> list[tuple[str, str]]:

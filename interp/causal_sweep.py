@@ -55,6 +55,20 @@ class CausalSweep:
         """For each outcome, the code with the largest absolute slope."""
         return tuple(self.codes[i] for i in np.abs(self.slope.value).argmax(0))
 
+    def rows(self, outcome: int) -> list[tuple[str, ...]]:
+        """Code, slope, its interval and monotony for one outcome, the largest slopes first."""
+        order = np.argsort(-np.abs(self.slope.value[:, outcome]), kind="stable").tolist()
+        between = self.slope.interval
+        return [
+            (
+                self.codes[code],
+                f"{self.slope.value[code, outcome]:+.4f}",
+                "one cluster" if between is None else " to ".join(f"{side[code, outcome]:+.4f}" for side in between),
+                f"{self.monotone[code, outcome]:.2f}",
+            )
+            for code in order
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {

@@ -72,6 +72,23 @@ class Component:
         return Component(self.kind, self.hook, self.index, position)
 
 
+def parse_component(model: Model, text: str) -> Component:
+    """A part as `str(Component)` writes it: a hook, a head or neuron of it behind a dot, a place behind an at sign.
+
+    Raises: ConfigError for an index out of range; UnknownHookError if the model lacks the hook.
+    """
+    name, _, place = text.strip().partition("@")
+    position = (int(place) if place.isdigit() else place) if place else None
+    hook, _, index = name.rpartition(".")
+    if not index.isdigit():
+        model.hook(name)
+        return Component("residual", name, None, position)
+    kind: Kind = "neuron" if model.hook(hook).head_shape is None else "head"
+    found = Component(kind, hook, int(index), position)
+    found.columns(model)
+    return found
+
+
 def block_components(model: Model, kind: Kind, *, layers: Sequence[int] | None = None) -> list[Component]:
     """All components of a kind, one block after another: one a block, or every head or neuron of each.
 

@@ -21,6 +21,7 @@ _COMMANDS = {
     "rate": ("interp.cli.rate", "Count the bits of a token's code: SAEs and codebooks at the same rate."),
     "concepts": ("interp.cli.concepts", "Measure what SAEs hold of known concepts, beside oracle and random arms."),
     "probe": ("interp.cli.probe", "Ask at every layer what can be read there: probes, with their controls."),
+    "causal-sweep": ("interp.cli.causal_sweep", "Set features far beyond what occurs, and see what the outcomes do."),
     "steer": ("interp.cli.steer", "Steer along a direction: its effect, its cost, and random ones beside."),
     "contrast": ("interp.cli.contrast", "Find the features or neurons that separate two sets of texts."),
     "disentangle": ("interp.cli.disentangle", "Measure how far single features stand for single kinds of labels."),

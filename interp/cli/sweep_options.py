@@ -57,6 +57,15 @@ def sweep_options(function: F) -> F:
     return function
 
 
+def refuse_given(option: str, *others: str) -> None:
+    """Raises: ConfigError if one of the parameters was given, which `option` leaves no use for."""
+    context = click.get_current_context()
+    for name in others:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            flag = next(p.opts[0] for p in context.command.params if p.name == name)
+            raise ConfigError(f"{flag}: got it with {option}, which makes no use of it; leave one of the two out")
+
+
 def opened(model_name: str, sae_source: str | None, features: str | None, device: str) -> tuple[Model, Dictionaries]:
     """The model, and the SAE on it by its hook.
 

@@ -4,10 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from interp.cli import cli, main
+from interp.directions import Direction
 from interp.effects import EffectGrid
+from interp.hooks import capture
+from interp.models import load_model
+from interp.prompts import encode_prompts
 
 PAIRS = [
     {"clean": "Lily was sad because", "corrupt": "Tom was sad because", "answer": " she", "foil": " he"},
@@ -109,3 +114,56 @@ def test_records_that_lack_a_field_are_named(tmp_path: Path, capsys: pytest.Capt
     lacking = [PAIRS[0], {name: text for name, text in PAIRS[1].items() if name != "foil"}]
     assert main(["patch", written(tmp_path / "pairs.jsonl", lacking), "--device", "cpu"]) == 2
     assert "line 2: expected text under 'foil'" in capsys.readouterr().err
+
+
+def test_paths_lead_from_every_sender_through_each_receiver(tmp_path: Path) -> None:
+    pairs = written(tmp_path / "pairs.jsonl", PAIRS)
+    told = ran(
+        "patch", pairs, "--through", "output,blocks.1.attn.hook_v.2", "--layers", "0", "--json", "--device", "cpu"
+    )
+    grid = EffectGrid.from_json(json.loads(told)["grids"]["denoising: paths"])
+    assert [axis.name for axis in grid.axes] == ["sender", "receiver"]
+    receivers = next(axis for axis in grid.axes if axis.name == "receiver")
+    assert receivers.labels == ("output", "blocks.1.attn.hook_v.2")
+    assert grid.effect.shape[0] == 2 + 6
+    assert grid.effect.any(axis=0).all()
+
+
+def test_a_direction_that_is_not_there_changes_nothing_and_one_that_is_does(tmp_path: Path) -> None:
+    model = load_model("embedded", device="cpu")
+    texts, hook = written(tmp_path / "texts.jsonl", TEXTS), "blocks.1.hook_resid_post"
+    prompts = encode_prompts(model, [record["text"] for record in TEXTS])
+    acts = capture(model, prompts.token_ids, [hook])[hook][prompts.real]
+    # Orthogonal to everything that stands there: its coordinate is zero already.
+    absent = torch.linalg.svd(acts.double(), full_matrices=True).Vh[-1].float()
+    effects = {}
+    for name, vector in (("absent", absent), ("mean", acts.mean(0))):
+        Direction(hook, vector, name).save(tmp_path / f"{name}.json")
+        told = ran("ablate", texts, "--direction", str(tmp_path / f"{name}.json"), "--json", "--device", "cpu")
+        effects[name] = EffectGrid.from_json(json.loads(told)["grids"][name])
+    assert effects["mean"].method == "direction projected out"
+    assert abs(effects["absent"].effect.item()) < 1e-5
+    assert effects["mean"].effect.item() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["patch", "PAIRS", "--through", "output", "--components", "mlp"], "--components: got it with --through"),
+        (["patch", "PAIRS", "--through", "blocks.1.attn.hook_v.99"], "got head 99"),
+        (["patch", "PAIRS", "--through", "blocks.1.nothing"], "has no hook"),
+        (["ablate", "TEXTS", "--value", "2"], "--value: got it with no --direction"),
+        (["ablate", "TEXTS", "--direction", "DIRECTION", "--how", "zero"], "--how: got it with --direction"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    Direction("blocks.1.hook_resid_post", torch.ones(3), "short").save(tmp_path / "direction.json")
+    places = {
+        "PAIRS": written(tmp_path / "pairs.jsonl", PAIRS),
+        "TEXTS": written(tmp_path / "texts.jsonl", TEXTS),
+        "DIRECTION": str(tmp_path / "direction.json"),
+    }
+    assert main([places.get(word, word) for word in words]) == 2
+    assert told in capsys.readouterr().err

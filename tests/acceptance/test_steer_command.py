@@ -6,6 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from interp.causal_sweep import CausalSweep
 from interp.cli import cli, main
 from interp.directions import Direction
 from interp.steering_results import DoseResponse
@@ -98,3 +99,23 @@ def test_what_cannot_be_steered_is_told_in_one_line(folder, arguments, says, cap
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("interp: ")
     assert says in error
+
+
+@pytest.mark.browser
+def test_features_are_swept_far_beyond_what_occurs(folder):
+    out = folder / "swept"
+    words = ["causal-sweep", str(folder / "run"), "--features", "3,5", "--n-values", "4", "--out", str(out)]
+    prompts = ["--prompts", str(folder / "prompts.jsonl")]
+    result = CliRunner().invoke(cli, [*words, *prompts, "--json"])
+    assert result.exit_code == 0, result.output
+    sweep = CausalSweep.load(out / "sweep.json")
+    assert sweep.to_json() == json.loads(result.stdout)
+    assert sweep.codes == ("feature 3", "feature 5")
+    assert sweep.ate.value.shape == (2, 4, 2)
+    assert abs(sweep.ate.value[:, :, 0]).min(1).max() > 0
+    with launched_browser() as browser:
+        visit = Visit(browser, out / "sweep.html")
+        visit.page.goto(visit.address)
+        visit.page.wait_for_selector(".main-svg")
+        assert "feature 3" in visit.page.inner_text("body")
+        visit.close()
