@@ -93,10 +93,8 @@ def _candidates_kernel(
     lanes = tl.arange(0, WIDTH)
     own = maxima + row * n_groups
     bound = 0.0
-    if KIND == 0:
-        bound = tl.load(bounds + row)
-    if KIND == 1:
-        bound = tl.load(bounds)
+    if KIND != 2:
+        bound = tl.load(bounds + row * (1 - KIND))
     # Which groups hold a candidate.
     n_hits = 0
     for start in range(0, n_groups, WIDTH):
