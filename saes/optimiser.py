@@ -29,6 +29,8 @@ def make_optimiser(
     groups: list[dict[str, Any]] = [{"params": [p for p in trainable if not _is_in(p, matrices + fast)]}]
     if fast:
         groups.append({"params": fast, "lr_scale": THRESHOLD_LR_SCALE})
+    # Another optimiser than the one before may leave the rows to the SAE again.
+    sae.rows_kept = False
     if kind == "muon":
         return MuonWithAdam(matrices, groups, lr=lr)
     # Kernels take one row at a time: wider ones do not fit.

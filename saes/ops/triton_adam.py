@@ -138,12 +138,14 @@ class RowAdam(torch.optim.Optimizer):
         self.step_clipped(0.0, torch.ones((), dtype=torch.bool, device=device))
 
     def _begin(self, moving: list[torch.nn.Parameter]) -> None:
-        """All step counts in one vector, of which the state holds views: one kernel counts them."""
-        bound = all(
+        """All step counts in one vector, of which the state holds views: one kernel counts them.
+
+        After a checkpoint was loaded the state holds tensors of its own again.
+        """
+        if len(moving) == self._steps.shape[0] and all(
             "step" in self.state[p] and self.state[p]["step"].data_ptr() == self._steps[index].data_ptr()
             for index, p in enumerate(moving)
-        )
-        if bound and len(moving) == self._steps.shape[0]:
+        ):
             return
         counts = [self.state[p].get("step", torch.zeros(())) for p in moving]
         self._steps = torch.stack([torch.as_tensor(count).float().to(moving[0].device) for count in counts])

@@ -1,9 +1,13 @@
 """The GPU's kernels beside their eager twins: under triton's interpreter here, on the GPU where there is one."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from interp.checkpoints import load_checkpoint, restore_state, save_checkpoint, take_state
 from interp.code import ActivationBatch, Code
 from interp.errors import NonFiniteError
 from interp.loop import update
@@ -115,6 +119,51 @@ def test_prefix_losses_and_their_gradients(widths: tuple[int, ...]) -> None:
         torch.testing.assert_close(ours, twin, rtol=2e-5, atol=2e-5)
 
 
+class _Batches:
+    """Batches that the step's number makes."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def __next__(self) -> ActivationBatch:
+        none = torch.zeros(B, dtype=torch.int64, device=DEVICE)
+        self.step += 1
+        return ActivationBatch({"x": 3 * _random(B, D, seed=60 + self.step)}, none, none, none)
+
+    def cursor(self) -> dict[str, int]:
+        return {"step": self.step}
+
+    def seek(self, cursor: Mapping[str, int]) -> None:
+        self.step = cursor["step"]
+
+
+def test_a_checkpoint_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    def steps(sae: SAE, optimiser: torch.optim.Optimizer, batches: _Batches, n: int) -> None:
+        for _ in range(n):
+            update(sae, optimiser, sae.losses(next(batches)), lr=1e-3, clip_norm=0.5, step=batches.step)
+
+    with acceleration("triton"):
+        ends = []
+        for stop in (True, False):
+            (sae, _), batches = _trained("matryoshka", "triton", n_steps=0), _Batches()
+            optimiser = make_optimiser(sae, 1e-3)
+            steps(sae, optimiser, batches, 2)
+            if stop:
+                state = take_state(sae, optimiser, batches, step=2, n_tokens=2 * B, metrics_offset=0)
+                path = save_checkpoint(tmp_path, state)
+                (sae, _), batches = _trained("matryoshka", "triton", n_steps=0), _Batches()
+                optimiser = make_optimiser(sae, 1e-3)
+                restore_state(load_checkpoint(path), sae, optimiser, batches)
+            steps(sae, optimiser, batches, 2)
+            ends.append((sae.state_dict(), take_state(sae, optimiser, batches, step=4, n_tokens=0, metrics_offset=0)))
+    (resumed, at_resumed), (whole, at_whole) = ends
+    for name, tensor in whole.items():
+        assert tensor.equal(resumed[name]), name
+    assert at_whole.optimiser.keys() == at_resumed.optimiser.keys()
+    for name, tensor in at_whole.optimiser.items():
+        assert tensor.equal(at_resumed.optimiser[name]), name
+
+
 def _trained(architecture: str, mode: str, norm: str = "unit", n_steps: int = 3) -> tuple[SAE, list[float]]:
     with acceleration("eager" if mode == "eager" else "triton"):
         config = SAEConfig(architecture=architecture, d_sae=F, k=K, decoder_norm=norm, dead_share=0.001)
@@ -179,7 +228,6 @@ def test_either_adam_reads_the_others_state() -> None:
     sae, _ = _trained("topk", "triton", n_steps=1)
     with acceleration("triton"):
         ours = make_optimiser(sae, 1e-3)
-    sae.rows_kept = False
     with acceleration("eager"):
         twin = make_optimiser(sae, 1e-3)
     for parameter in sae.parameters():
