@@ -22,7 +22,7 @@ from saes.sweep import sweep
 from saes.sweep_config import SweepConfig
 from saes.training import TrainConfig
 from tests.families import tiny_model
-from tests.specimens import HOOK, tiny_stream
+from tests.specimens import HOOK, written_stream
 
 
 def train_all(ranks: Ranks, runs: list[dict[str, Any]]) -> list[str]:
@@ -60,10 +60,7 @@ def sweep_all(ranks: Ranks, config: Path, folders: list[tuple[Path, bool]]) -> l
 def harvested(ranks: Ranks, folder: Path, cursors: list[dict[str, int]], n_chunks: int) -> list[list[Any]]:
     """The first chunks from each cursor on, as plain tensors."""
     model = tiny_model("llama")
-    if ranks.first:
-        tiny_stream(folder, model)
-    ranks.total(0)
-    source = open_harvest(model, tiny_stream(folder, model), (HOOK, "blocks.0.hook_mlp_out"), ranks)
+    source = open_harvest(model, written_stream(folder, model), (HOOK, "blocks.0.hook_mlp_out"), ranks)
     found = []
     for cursor in cursors:
         chunks = source.iter_from(cursor)

@@ -55,6 +55,12 @@ def constant_sae(value: torch.Tensor, *, hook: str = HOOK) -> SAE:
 
 def tiny_stream(folder: Path, model: Model, *, n_documents: int = 60, longest: int = 20, **config) -> TokenStream:
     """All of the invented text, in small batches."""
-    path = write_jsonl(folder / "texts.jsonl", tiny_texts(n_documents, longest=longest))
+    write_jsonl(folder / "texts.jsonl", tiny_texts(n_documents, longest=longest))
+    return written_stream(folder, model, **config)
+
+
+def written_stream(folder: Path, model: Model, **config) -> TokenStream:
+    """What `tiny_stream` wrote into a folder, opened without writing it again: for several readers at once."""
+    path = folder / "texts.jsonl"
     defaults = {"context_size": 24, "batch_tokens": 96}
     return open_stream(str(path), model, DataConfig(**{**defaults, **config}), split="all")
