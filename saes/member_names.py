@@ -5,19 +5,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from saes.config import CODEBOOK
+
 _LETTERS = {"sae.k": "k", "sae.d_sae": "d", "schedule.lr": "lr", "seed": "s", "sae.l1_coefficient": "l1_"}
-_BARE = {"sae.architecture", "optimiser"}
-_ORDER = ("hook", "sae.architecture", "sae.k", "sae.l1_coefficient", "sae.d_sae", "schedule.lr")
+_BARE = {"sae.architecture", "sae.codebook_variant", "optimiser"}
+_OF_VARIANT = {"sae.n_groups": "grouped", "sae.n_stages": "residual", "sae.levels": "latent"}
+"""Settings that say nothing but for one variant of codebooks."""
+_ORDER = ("hook", "sae.architecture", "sae.codebook_variant", "sae.k", "sae.l1_coefficient", "sae.d_sae", "schedule.lr")
 
 
 def member_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """One name for each: `matryoshka_k32_d4096_s0`. What is the same for all is left out, the seed stands last.
 
+    So is what a member has no use for: stages of an SAE that is no residual codebook.
+
     Names are fit for folders and differ from each other.
     """
     keys = [key for key in settings[0] if len({str(one[key]) for one in settings}) > 1]
     keys.sort(key=lambda key: (key == "seed", _ORDER.index(key) if key in _ORDER else len(_ORDER)))
-    names = ["_".join(_part(key, one[key]) for key in keys) or "sae" for one in settings]
+    names = ["_".join(_part(key, one[key]) for key in keys if _matters(key, one)) or "sae" for one in settings]
     seen: Counter[str] = Counter()
     counts = Counter(names)
     unique = []
@@ -26,6 +32,14 @@ def member_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         # Values that differ in signs which a folder's name leaves out.
         unique.append(name if counts[name] == 1 else f"{name}-{seen[name]}")
     return unique
+
+
+def _matters(key: str, one: Mapping[str, Any]) -> bool:
+    if key != "sae.codebook_variant" and key not in _OF_VARIANT:
+        return True
+    variant = one.get("sae.codebook_variant")
+    alike = key == "sae.codebook_variant" or variant in (None, _OF_VARIANT[key])
+    return alike and one.get("sae.architecture") in (None, CODEBOOK)
 
 
 def short_hook(name: str) -> str:

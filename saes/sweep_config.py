@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from interp.config import Config, closest
+from interp.config import Config, Seed, closest
 from interp.errors import ConfigError
 from saes.member_names import member_names
 from saes.train_config import TrainConfig
@@ -43,6 +43,8 @@ class SweepConfig(Config):
     """Dotted setting -> values; every combination of them is a member."""
     also: list[dict[str, Any]] = Field(default_factory=list)
     """Further members, each as dotted settings on top of the base with the first value of each list."""
+    seeds: list[Seed] = Field(default_factory=list)
+    """Every member of grid and also, once with each of these seeds; unset: with the seed that it has."""
     out: Path = Path("runs/sweep")
     """Folder of the sweep."""
 
@@ -68,6 +70,8 @@ class SweepConfig(Config):
         for extra in self.also:
             for key in extra:
                 _check_key(key, where="also")
+        if self.seeds and "seed" in (*self.grid, *(key for extra in self.also for key in extra)):
+            raise ValueError("seeds: got seeds of members in grid or also as well; give them in one place")
         self.members()
         return self
 
@@ -77,8 +81,8 @@ class SweepConfig(Config):
         Raises: ConfigError for a combination that is no training config, or for two members that are the same.
         """
         keys = [*self.grid, *(key for extra in self.also for key in extra if key not in self.grid)]
-        choices = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
-        configs = [self._member(settings) for settings in [*(choices if self.grid else []), *self.also]]
+        keys += ["seed"] if self.seeds else []
+        configs = [self._member(settings) for settings in self._choices()]
         if not configs:
             raise ConfigError("grid: got no member; give a list of values for at least one setting, or `also`")
         told = [{key: _at(config, key) for key in dict.fromkeys(keys)} for config in configs]
@@ -90,6 +94,12 @@ class SweepConfig(Config):
             Member(name, config.model_copy(update={"out": self.out / "runs" / name}), settings)
             for name, config, settings in zip(names, configs, told, strict=True)
         )
+
+    def _choices(self) -> list[Mapping[str, Any]]:
+        """What sets each member apart."""
+        choices = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+        every = [*(choices if self.grid else []), *self.also]
+        return [{**one, "seed": seed} for one in every for seed in self.seeds] if self.seeds else every
 
     def _member(self, settings: Mapping[str, Any]) -> TrainConfig:
         values = self.base.model_dump(mode="json")

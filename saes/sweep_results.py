@@ -241,4 +241,5 @@ def _provenance(config: SweepConfig, record: SweepRecord) -> dict[str, Any]:
         "base": config.base.model_dump(mode="json"),
         "grid": config.grid,
         "also": config.also,
+        "seeds": config.seeds,
     }

@@ -55,10 +55,11 @@ def command(
     """Train many SAEs side by side from one stream of activations, then measure and compare them.
 
     CONFIG has `base` (settings as for `interp train`), `grid` (dotted setting: list of values; every combination is a
-    member), `also` (further members) and `out`. Flags change the base. The language model runs once for all members,
-    and each is byte for byte the SAE that `interp train` makes of OUT/runs/MEMBER/config.yaml. A member whose loss is
-    no longer a number is set aside and named at the end, with exit code 2; the others go on. Under torchrun the
-    processes run the model in turns and share the members, whose files stay the same.
+    member), `also` (further members), `seeds` (each member with every one of them) and `out`. Flags change the base.
+    The language model runs once for all members, and each is byte for byte the SAE that `interp train` makes of
+    OUT/runs/MEMBER/config.yaml. A member whose loss is no longer a number is set aside and named at the end, with exit
+    code 2; the others go on. Under torchrun the processes run the model in turns and share the members, whose files
+    stay the same.
     """
     overrides = overrides_from(TrainConfig, flags)
     if n_ranks() > 1 and (report is not None or dry_run):
@@ -86,8 +87,9 @@ def _config(path: Path | None, overrides: dict[str, Any]) -> SweepConfig:
     """Raises: ConfigError if no config is given, or a flag is about what the grid says."""
     if path is None:
         raise ConfigError("got no CONFIG; give the YAML file of a sweep, such as configs/sweep_quickstart.yaml")
-    grid = read_yaml(path).get("grid")
-    for key in grid if isinstance(grid, dict) else ():
+    given = read_yaml(path)
+    grid = given.get("grid")
+    for key in (*(grid if isinstance(grid, dict) else ()), *(["seed"] if given.get("seeds") else ())):
         if key in overrides:
             raise ConfigError(f"{flag_of(key)}: the grid says what {key} is; change it in {path}")
     out = {"out": overrides.pop("out")} if "out" in overrides else {}

@@ -33,6 +33,20 @@ def test_further_members_stand_on_the_base():
     assert [m.name for m in members] == ["matryoshka_s3", "matryoshka_s4", "topk_s3"]
 
 
+def test_every_member_is_there_with_every_seed():
+    config = _sweep({"sae.k": [8, 16]}, also=[{"sae.architecture": "topk"}])
+    seeded = SweepConfig.parse({**config.model_dump(mode="json"), "seeds": [4, 1]})
+    told = [(m.config.sae.architecture, m.config.sae.k, m.config.seed) for m in seeded.members()]
+    every = [("matryoshka", 8), ("matryoshka", 16), ("topk", 8)]
+    assert told == [(*one, seed) for one in every for seed in (4, 1)]
+    assert len({m.name for m in seeded.members()}) == 6
+    assert {m.config.shuffle.seed for m in seeded.members()} == {0}
+    with pytest.raises(ConfigError, match="one place"):
+        SweepConfig.parse({"base": BASE, "grid": {"seed": [0]}, "seeds": [0, 1]})
+    with pytest.raises(ConfigError, match="two members"):
+        SweepConfig.parse({"base": BASE, "grid": {"sae.k": [8]}, "seeds": [1, 1]})
+
+
 def test_all_members_are_shuffled_alike():
     """By the base's seed, whatever the grid's seeds are, or as the base says."""
     assert {m.config.shuffle.seed for m in _sweep({"seed": [5, 6]}).members()} == {0}
@@ -60,6 +74,20 @@ def test_a_setting_of_the_grid_need_not_stand_in_the_base():
         ([{"hook": "blocks.2.hook_resid_post"}, {"hook": "blocks.10.attn.hook_z"}], ["L2.resid_post", "L10.attn.z"]),
         ([{"rescale": True}, {"rescale": False}], ["rescaleTrue", "rescaleFalse"]),
         ([{"warm_start": "a/b"}, {"warm_start": "a b"}], ["warm-starta-b-1", "warm-starta-b-2"]),
+        (
+            [
+                {"sae.architecture": "topk", "sae.codebook_variant": "plain", "sae.n_stages": 4, "sae.levels": 8},
+                {"sae.architecture": "codebook", "sae.codebook_variant": "plain", "sae.n_stages": 4, "sae.levels": 8},
+                {
+                    "sae.architecture": "codebook",
+                    "sae.codebook_variant": "residual",
+                    "sae.n_stages": 2,
+                    "sae.levels": 8,
+                },
+                {"sae.architecture": "codebook", "sae.codebook_variant": "latent", "sae.n_stages": 4, "sae.levels": 2},
+            ],
+            ["topk", "codebook_plain", "codebook_residual_n-stages2", "codebook_latent_levels2"],
+        ),
         ([{"seed": 1, "sae.d_sae": 64}, {"seed": 2, "sae.d_sae": 32}], ["d64_s1", "d32_s2"]),
     ],
 )
