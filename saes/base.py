@@ -13,17 +13,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.code import ActivationBatch, Code
+from interp.distributed import ALONE, Ranks
 from interp.errors import ConfigError, ShapeError
 from interp.loop import StepReport
 from saes.config import SAEConfig
 from saes.entries import Activated, DenseEntries, Entries, SparseEntries
-from saes.losses import LossVariant, aux_loss, aux_weight, loss_variant, prefix_weights
+from saes.losses import aux_loss, loss_variant, prefix_weights
 from saes.ops.dense import dense_pays, dense_prefix_losses
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection
 from saes.ops.sparse import Pattern, encode_values, gathered_dot, prefix_losses, sparse_decode
 from saes.prefixes import prefixes_of_step
 from saes.resampling import due, resample
+from saes.step_report import Reconstruction as Reconstruction
+from saes.step_report import step_report
 from saes.wiring import Wiring
 
 
@@ -34,25 +37,6 @@ class Weights:
     encoder: Float[Tensor, "f d"]
     bias: Float[Tensor, " f"]
     decoder: Float[Tensor, "f o"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reconstruction:
-    """What one batch gave: weighed prefix errors, each error apart (detached), the dead features' loss.
-
-    `code` is what fired. `penalty` is before it is weighed, `extra` a loss of the architecture's own.
-
-    Shapes: errors (g + 1,), of the bias alone, then of each prefix.
-    Units: squared error summed over o, mean over tokens, of scaled activations; penalty per token.
-    """
-
-    code: Code
-    fallbacks: int
-    loss: Float[Tensor, ""]
-    errors: Float[Tensor, " g_plus_1"]
-    aux: Float[Tensor, ""] | None
-    penalty: Float[Tensor, ""] | None = None
-    extra: Float[Tensor, ""] | None = None
 
 
 class SAE(nn.Module, ABC):
@@ -209,48 +193,7 @@ class SAE(nn.Module, ABC):
         target = self.wiring.target(self, batch, centred)
         variant = loss_variant(self.config)
         result = self.reconstruct(centred, target, widths, prefix_weights(variant, len(widths)))
-        return self.assembled(result, batch, target, widths, variant)
-
-    def assembled(
-        self,
-        result: Reconstruction,
-        batch: ActivationBatch,
-        target: Float[Tensor, "b o"],
-        widths: tuple[int, ...],
-        variant: LossVariant,
-    ) -> StepReport:
-        """The training loss and its terms, from what the batch gave."""
-        loss, terms = result.loss, {"mse": result.errors[-1]}
-        if len(widths) > 1 and self.config.prefix_sampling == "fixed":
-            terms |= {f"loss_prefix_{width}": error for width, error in zip(widths, result.errors[1:], strict=True)}
-        if result.penalty is not None:
-            weight = self.penalty_weight(target.shape[0])
-            loss = loss + weight * result.penalty
-            terms |= {"penalty": result.penalty.detach(), "penalty_weight": torch.as_tensor(weight).clone()}
-        if result.extra is not None:
-            loss = loss + result.extra
-            terms["extra"] = result.extra.detach()
-        if result.aux is not None:
-            loss = loss + aux_weight(variant, len(widths), self.config.aux_coefficient) * result.aux
-            terms["aux"] = result.aux.detach()
-        written = self.wiring.written(self, batch, target)
-        report = self.report(loss, terms, code=result.code, fallbacks=result.fallbacks, target=written)
-        return replace(report, batch=batch)
-
-    def report(
-        self, loss: Tensor, terms: dict[str, Tensor], *, code: Code, fallbacks: int, target: Tensor
-    ) -> StepReport:
-        """The step's report with the terms that all architectures share.
-
-        Explained variance is about the batch's mean, near enough for a curve; saes.evaluation has the real one.
-        """
-        n_tokens = target.shape[0]
-        held = target.detach()
-        variance = torch.linalg.vector_norm(held).square() / n_tokens - held.mean(0).square().sum()
-        terms["explained_variance"] = 1 - terms["mse"] / variance
-        l0 = code.values.shape[0] / max(n_tokens, 1)
-        counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(fallbacks)}
-        return StepReport(loss=loss, terms={"loss": loss.detach(), **terms, **counts}, n_tokens=n_tokens, code=code)
+        return step_report(self, result, batch, target, widths, variant)
 
     def reconstruct(
         self,
@@ -323,14 +266,19 @@ class SAE(nn.Module, ABC):
         """What the dictionary as it is trained leaves of the scaled output."""
         centred, w = self.centred(batch.stacked(self.hooks_in)), self.weights()
         code = self._selected(centred, w, self.select).code
-        pattern = Pattern.of(code)
-        values = self.activate(SparseEntries(code.values, pattern, code), w).values
-        target = self.wiring.target(self, batch, centred)
-        return target - sparse_decode(values, w.decoder, torch.zeros_like(self.b_dec), pattern)
+        return self.wiring.target(self, batch, centred) - self.added_up(code, w)
 
     @torch.no_grad()
-    def restart(self, features: Int[Tensor, " m"]) -> None:
-        """Biases and counters of features that get new directions."""
+    def added_up(self, code: Code, weights: Weights) -> Float[Tensor, "b o"]:
+        """The features' part of the scaled output, of a code as training selects it."""
+        pattern = Pattern.of(code)
+        values = self.activate(SparseEntries(code.values, pattern, code), weights).values
+        return sparse_decode(values, weights.decoder, torch.zeros_like(self.b_dec), pattern)
+
+    @torch.no_grad()
+    def restart(self, features: Int[Tensor, " m"], ranks: Ranks = ALONE) -> None:
+        """Biases and counters of features that get new directions; all ranks ask for it, each for its own."""
+        del ranks
         self.b_enc[features] = 0
         self.tokens_since_fired[features] = 0
 
@@ -359,12 +307,17 @@ class SAE(nn.Module, ABC):
 
     @torch.no_grad()
     def after_update(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
-        """Unit decoder rows again; counters and inference threshold advanced; dead features resampled if it is time."""
+        """What `settle` does; dead features resampled if it is time."""
+        self.settle(report)
+        if self.config.revival == "resample" and due(self, report.n_tokens):
+            resample(self, report.batch, optimiser)
+
+    @torch.no_grad()
+    def settle(self, report: StepReport) -> None:
+        """Unit decoder rows again; counters and inference threshold advanced."""
         if self.config.decoder_norm == "unit" and not self.rows_kept:
             self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True))
         self.advance(report)
-        if self.config.revival == "resample" and due(self, report.n_tokens):
-            resample(self, report.batch, optimiser)
 
     @torch.no_grad()
     def advance(self, report: StepReport) -> None:

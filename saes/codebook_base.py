@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.code import ActivationBatch, Code
+from interp.distributed import ALONE, Ranks
 from interp.errors import ConfigError
 from interp.loop import StepReport
 from saes.base import SAE, Weights
@@ -100,11 +101,16 @@ class CodebookSAE(SAE, ABC):
 
     @torch.no_grad()
     def after_update(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
-        """What follows from the parameters, counters; dead codes renewed if it is time."""
-        self.refresh()
-        self.advance(report)
+        """What `settle` does; dead codes renewed if it is time."""
+        self.settle(report)
         if self.config.revival == "resample" and due(self, report.n_tokens):
             resample_codes(self, report.batch, optimiser)
+
+    @torch.no_grad()
+    def settle(self, report: StepReport) -> None:
+        """What follows from the parameters, and counters."""
+        self.refresh()
+        self.advance(report)
 
     @torch.no_grad()
     def residual(self, batch: ActivationBatch) -> Float[Tensor, "b d"]:
@@ -114,8 +120,9 @@ class CodebookSAE(SAE, ABC):
         rows = self.W_dec[code.features].view(centred.shape[0], -1, self.d_in)
         return centred - self.share * rows.sum(1)
 
-    def restart(self, features: Int[Tensor, " m"]) -> None:
+    def restart(self, features: Int[Tensor, " m"], ranks: Ranks = ALONE) -> None:
         """Counters of codes that begin anew."""
+        del ranks
         self.tokens_since_fired[features] = 0
 
     def folded(self) -> SAE:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.code import Code
+from interp.distributed import ALONE, Ranks
 from saes.base import Weights
 from saes.config import SAEConfig
 from saes.entries import Activated, Entries
@@ -56,8 +57,8 @@ class GatedSAE(PenalisedSAE):
         counted = entries.pre if norms is None else entries.pre * entries.of_feature(norms)
         return Activated(values, entries.only(counted), gate=entries.pre, may_be_silent=True)
 
-    def restart(self, features: Int[Tensor, " m"]) -> None:
+    def restart(self, features: Int[Tensor, " m"], ranks: Ranks = ALONE) -> None:
         """As all SAEs do, both paths alike."""
-        super().restart(features)
+        super().restart(features, ranks)
         self.r_mag[features] = 0
         self.b_mag[features] = 0

@@ -10,12 +10,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.distributed import ALONE, Ranks
+from interp.loop import StepReport
 from saes.base import Weights
 from saes.config import SAEConfig
 from saes.entries import Activated, Entries
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection, select_above_each
 from saes.penalised import PenalisedSAE
+from saes.resampling import mean_over
 
 START_SHARE = 0.2
 """Thresholds at the start, as a share of the size that active features have on average."""
@@ -59,10 +62,10 @@ class JumpReLUSAE(PenalisedSAE):
         return Activated(values, penalised=entries.only(counted), may_be_silent=True)
 
     @torch.no_grad()
-    def after_update(self, report: Any, optimiser: torch.optim.Optimizer) -> None:
+    def settle(self, report: StepReport) -> None:
         """As all SAEs do; a threshold below zero would be the same as zero and is set to it."""
         self.threshold.clamp_(min=0)
-        super().after_update(report, optimiser)
+        super().settle(report)
 
     def first_weight(self) -> float:
         """A step costs what a feature of a fifth of the usual size explains."""
@@ -75,12 +78,15 @@ class JumpReLUSAE(PenalisedSAE):
         given = self.config.threshold_start
         self.threshold.fill_(START_SHARE * self.feature_size if given is None else given)
 
-    def restart(self, features: Int[Tensor, " m"]) -> None:
+    def restart(self, features: Int[Tensor, " m"], ranks: Ranks = ALONE) -> None:
         """As all SAEs do, and the mean threshold of the others."""
-        super().restart(features)
-        others = torch.ones_like(self.threshold, dtype=torch.bool)
-        others[features] = False
-        self.threshold[features] = self.threshold[others if bool(others.any()) else features].mean()
+        super().restart(features, ranks)
+        new = torch.zeros_like(self.threshold)
+        new[features] = 1
+        others, old = mean_over(self.threshold, 1 - new, ranks), mean_over(self.threshold, new, ranks)
+        mean = old if others is None else others
+        if mean is not None:
+            self.threshold[features] = mean
 
 
 def jump(pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

@@ -5,13 +5,16 @@ Codes of a codebook, which have no encoder of their own, start anew from such to
 Axes: b tokens, d width of the input, o width of the output, m dead features.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.code import ActivationBatch
+from interp.distributed import ALONE, Ranks
 from interp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,44 +34,55 @@ def due(sae: "SAE", n_tokens: int) -> bool:
     return any(after - n_tokens < moment <= after for moment in moments)
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Dead features of this rank that start anew, the token from which each does, and how many all ranks have."""
+
+    features: Int[Tensor, " m"]
+    tokens: Int[Tensor, " m"]
+    n: int
+
+
 @torch.no_grad()
-def resample(sae: "SAE", batch: ActivationBatch | None, optimiser: torch.optim.Optimizer) -> int:
+def resample(
+    sae: "SAE",
+    batch: ActivationBatch | None,
+    optimiser: torch.optim.Optimizer,
+    *,
+    ranks: Ranks = ALONE,
+    residual_of: Callable[[ActivationBatch], Tensor] | None = None,
+) -> int:
     """Give each dead feature a token, drawn in proportion to its squared loss: decoder and encoder point at what is
     left of that token, the bias is zero and the optimiser forgets. Gives how many there were.
 
-    Where more features are dead than there are tokens in the batch, the rest waits.
+    Where more features are dead than there are tokens in the batch, the rest waits. On several ranks, which all ask for
+    it, `sae` has this rank's features, and `residual_of` tells what all ranks' leave of a batch; they draw alike.
 
     Raises: ConfigError if the report of the step did not hold its batch.
     Source: Bricken et al. 2023, "Towards monosemanticity", appendix (neuron resampling), which points rows at the
     token itself; the residual is what the living features do not say of it.
     """
-    if batch is None or sae.dead_after_tokens is None:
-        raise ConfigError("got a step report without its batch; expected the report that `losses` gave for this step")
-    dead = (sae.tokens_since_fired >= sae.dead_after_tokens).nonzero()[:, 0]
-    if dead.numel() == 0:
+    batch = _checked(sae, batch)
+    dead = _dead(sae)
+    counts = ranks.all_objects(dead.shape[0])
+    if sum(counts) == 0:
         return 0
-    centred = sae.centred(batch.stacked(sae.hooks_in))
-    residual = sae.residual(batch)
-    generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + int(sae.n_updates))
-    chosen = _draw(residual.square().sum(1).square(), dead.numel(), generator)
-    alive = torch.ones(sae.d_sae, dtype=torch.bool, device=dead.device)
-    alive[dead] = False
-    dead = dead[: chosen.shape[0]]
+    centred, residual = sae.centred(batch.stacked(sae.hooks_in)), (residual_of or sae.residual)(batch)
+    drawn = _drawn(sae, dead, residual, counts, ranks.rank)
     # With the decoder norms that free decoders move into the encoder: new rows have norm one.
-    encoder = sae.weights().encoder[alive]
-    norm = ENCODER_SHARE * torch.linalg.vector_norm(encoder, dim=1).mean() if bool(alive.any()) else 1.0
-    unit = torch.nn.functional.normalize
+    norms, alive = torch.linalg.vector_norm(sae.weights().encoder, dim=1), torch.ones_like(sae.b_enc)
+    alive[dead] = 0
+    usual = mean_over(norms, alive, ranks)
+    norm = 1.0 if usual is None else ENCODER_SHARE * usual
+    unit, left = torch.nn.functional.normalize, residual[drawn.tokens]
     if sae.W_dec.requires_grad:
-        sae.W_dec[dead] = unit(residual[chosen], dim=1)
+        sae.W_dec[drawn.features] = unit(left, dim=1)
     # What is left over lives in the space of the output, which the encoder of a transcoder does not read.
-    sae.W_enc[dead] = norm * unit(residual[chosen] if sae.hooks_in == sae.hooks_out else centred[chosen], dim=1)
-    sae.restart(dead)
-    for parameter in (sae.get_parameter(name) for name in sae.sparse_parameters):
-        slots = optimiser.state[parameter].values() if parameter in optimiser.state else ()
-        for slot in slots:
-            if isinstance(slot, Tensor) and slot.shape == parameter.shape:
-                slot[dead] = 0
-    return int(dead.numel())
+    read = left if sae.hooks_in == sae.hooks_out else centred[drawn.tokens]
+    sae.W_enc[drawn.features] = norm * unit(read, dim=1)
+    sae.restart(drawn.features, ranks)
+    _forget(optimiser, ((sae.get_parameter(name), drawn.features) for name in sae.sparse_parameters))
+    return drawn.n
 
 
 @torch.no_grad()
@@ -80,23 +94,52 @@ def resample_codes(sae: "CodebookSAE", batch: ActivationBatch | None, optimiser:
 
     Raises: ConfigError if the report of the step did not hold its batch.
     """
-    if batch is None or sae.dead_after_tokens is None:
-        raise ConfigError("got a step report without its batch; expected the report that `losses` gave for this step")
-    dead = (sae.tokens_since_fired >= sae.dead_after_tokens).nonzero()[:, 0]
+    batch = _checked(sae, batch)
+    dead = _dead(sae)
     if dead.numel() == 0:
         return 0
-    generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + int(sae.n_updates))
-    chosen = _draw(sae.residual(batch).square().sum(1).square(), dead.numel(), generator).to(dead.device)
-    dead = dead[: chosen.shape[0]]
-    sae.renew(dead, sae.centred(batch.stacked(sae.hooks_in))[chosen])
+    drawn = _drawn(sae, dead, sae.residual(batch), [dead.shape[0]], 0)
+    sae.renew(drawn.features, sae.centred(batch.stacked(sae.hooks_in))[drawn.tokens])
     sae.refresh()
-    sae.restart(dead)
-    for parameter, index in sae.renewed_parameters(dead):
+    sae.restart(drawn.features)
+    _forget(optimiser, sae.renewed_parameters(drawn.features))
+    return drawn.n
+
+
+def mean_over(x: Float[Tensor, " f"], chosen: Float[Tensor, " f"], ranks: Ranks) -> Float[Tensor, ""] | None:
+    """Mean over the features of all ranks whose `chosen` is one; None where there is none."""
+    total, n = ranks.add(torch.stack([(x * chosen).sum(), chosen.sum()]))
+    return total / n if float(n) > 0 else None
+
+
+def _checked(sae: "SAE", batch: ActivationBatch | None) -> ActivationBatch:
+    if batch is None or sae.dead_after_tokens is None:
+        raise ConfigError("got a step report without its batch; expected the report that `losses` gave for this step")
+    return batch
+
+
+def _dead(sae: "SAE") -> Int[Tensor, " m"]:
+    return (sae.tokens_since_fired >= (sae.dead_after_tokens or 0)).nonzero()[:, 0]
+
+
+def _drawn(
+    sae: "SAE", dead: Int[Tensor, " m"], residual: Float[Tensor, "b o"], counts: Sequence[int], rank: int
+) -> Drawn:
+    """Tokens for the dead of all ranks, of which each takes those of its own: ranks hold ascending features."""
+    generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + int(sae.n_updates))
+    chosen = _draw(residual.square().sum(1).square(), sum(counts), generator).to(dead.device)
+    before = sum(counts[:rank])
+    own = chosen[before : before + dead.shape[0]]
+    return Drawn(dead[: own.shape[0]], own, chosen.shape[0])
+
+
+def _forget(optimiser: torch.optim.Optimizer, entries: Iterable[tuple[torch.nn.Parameter, Any]]) -> None:
+    """Moments of these entries at zero, as those of new ones."""
+    for parameter, index in entries:
         slots = optimiser.state[parameter].values() if parameter in optimiser.state else ()
         for slot in slots:
             if isinstance(slot, Tensor) and slot.shape == parameter.shape:
                 slot[index] = 0
-    return int(dead.numel())
 
 
 def _draw(weight: Float[Tensor, " b"], n: int, generator: torch.Generator) -> Int[Tensor, " m"]:

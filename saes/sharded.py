@@ -19,7 +19,7 @@ from interp.distributed import Ranks
 from interp.errors import ConfigError
 from interp.loop import StepReport
 from saes.architectures import create_sae
-from saes.base import SAE, Reconstruction, Weights
+from saes.base import SAE, Weights
 from saes.batch_topk import BatchSelectedSAE, running_threshold
 from saes.config import SAEConfig
 from saes.entries import Activated, DenseEntries, SparseEntries
@@ -30,17 +30,21 @@ from saes.ops.merge import merge_per_batch, merge_per_token
 from saes.ops.sharded import dense_group_sums, group_sums, own_widths, summed, summed_aux_loss, summed_errors
 from saes.ops.sparse import Pattern, encode_values
 from saes.prefixes import prefixes_of_step
+from saes.resampling import due, resample
+from saes.step_report import Reconstruction, step_report
 
-SHARDED = ("topk", "batch_topk", "matryoshka", "jumprelu")
+SHARDED = ("topk", "batch_topk", "matryoshka", "standard", "gated", "jumprelu")
 """Architectures that can be spread over ranks."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """What a rank's features make of a batch: their sums, what fired, and the rows of those that are dead."""
+    """What a rank's features make of a batch: their sums, what fired, the gate's own sums, and the rows of those
+    that are dead."""
 
     sums: Float[Tensor, "b g o"]
     fired: Code
+    gate: Float[Tensor, "b g o"] | None
     penalty: Float[Tensor, ""] | None
     encoder: Float[Tensor, "m d"]
     bias: Float[Tensor, " m"]
@@ -76,7 +80,7 @@ class ShardedSAE:
         widths, variant = prefixes_of_step(self.config, own.n_updates), loss_variant(self.config)
         target = own.wiring.target(own, batch, centred)
         result = self.reconstruct(centred, target, widths, prefix_weights(variant, len(widths)))
-        report = own.assembled(result, batch, target, widths, variant)
+        report = step_report(own, result, batch, target, widths, variant)
         n_fired, fallbacks = self.ranks.total(result.code.values.shape[0], result.fallbacks)
         counts = {"l0": torch.tensor(n_fired / max(len(batch), 1)), "fallbacks": torch.tensor(int(fallbacks))}
         return replace(report, terms={**report.terms, **counts}, code=self._named(result.code))
@@ -97,9 +101,13 @@ class ShardedSAE:
         # One rank alone adds to the gradient of b_dec what all of them know.
         bias = own.b_dec if self.ranks.first else own.b_dec.detach()
         done = summed_errors(target, bias, part.sums, term_weights, self.ranks)
+        extra = None
+        if part.gate is not None:
+            # The gate alone must reconstruct too; that says nothing to the decoder.
+            extra = summed_errors(target.detach(), bias.detach(), part.gate, term_weights, self.ranks).loss
         penalty = None if part.penalty is None else summed(part.penalty, self.ranks)
         aux = self._aux(centred, done.residual, part)
-        return Reconstruction(part.fired, fallbacks, done.loss, done.errors, aux, penalty)
+        return Reconstruction(part.fired, fallbacks, done.loss, done.errors, aux, penalty, extra)
 
     @torch.no_grad()
     def _selected(self, centred: Tensor, w: Weights) -> tuple[Code, int]:
@@ -120,7 +128,9 @@ class ShardedSAE:
         pre, encoder, bias = encode_values(centred, centre, w.encoder, w.bias, code.values, pattern, dead)
         done = own.activate(SparseEntries(pre, pattern, code), w)
         sums, decoder = group_sums(done.values, w.decoder, pattern, widths, dead)
-        return self._part(sums, replace(code, values=done.values.detach()), done, (encoder, bias, decoder))
+        frozen = w.decoder.detach(), pattern, widths, dead[:0]
+        gate = None if done.gate is None else group_sums(done.gate, *frozen)[0]
+        return self._part(sums, replace(code, values=done.values.detach()), gate, done, (encoder, bias, decoder))
 
     def _dense(self, code: Code, centred: Tensor, w: Weights, widths: tuple[int, ...]) -> _Own:
         own, dead = self.own, self.own.dead_features()
@@ -130,12 +140,15 @@ class ShardedSAE:
         done = own.activate(DenseEntries(pre, candidates), w)
         values = done.values * candidates
         sums = dense_group_sums(values, w.decoder, widths)
+        gate = None if done.gate is None else dense_group_sums(done.gate * candidates, w.decoder.detach(), widths)
         rows = w.encoder[dead], w.bias[dead], w.decoder[dead]
-        return self._part(sums, Code.from_dense(values.detach()), done, rows)
+        return self._part(sums, Code.from_dense(values.detach()), gate, done, rows)
 
-    def _part(self, sums: Tensor, fired: Code, done: Activated, rows: tuple[Tensor, Tensor, Tensor]) -> _Own:
+    def _part(
+        self, sums: Tensor, fired: Code, gate: Tensor | None, done: Activated, rows: tuple[Tensor, Tensor, Tensor]
+    ) -> _Own:
         fired = fired.active() if done.may_be_silent else fired
-        return _Own(sums, fired, done.penalty_per_token(sums.shape[0]), *rows)
+        return _Own(sums, fired, gate, done.penalty_per_token(sums.shape[0]), *rows)
 
     def _aux(self, centred: Tensor, residual: Tensor, part: _Own) -> Tensor | None:
         own = self.own
@@ -169,13 +182,14 @@ class ShardedSAE:
 
     @torch.no_grad()
     def after_update(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
-        """As the whole does: a threshold at inference follows the smallest activation of all ranks."""
+        """As the whole does: a threshold at inference follows the smallest activation of all ranks, and the dead of all
+        draw their tokens together."""
         own = self.own
         if report.code is None:
             raise ConfigError("got a step report without a code; expected the one that `losses` gave for this step")
         code = replace(report.code, features=report.code.features - self.first, d_sae=own.d_sae)
         before = own.threshold.clone()
-        own.after_update(replace(report, code=code), optimiser)
+        own.settle(replace(report, code=code))
         if isinstance(own, BatchSelectedSAE):
             least = self.ranks.least(torch.cat([code.values, code.values.new_full((1,), torch.inf)]).amin())
             one = torch.arange(2, device=least.device)
@@ -183,6 +197,16 @@ class ShardedSAE:
             moved = running_threshold(before, smallest, own.n_updates, self.config.threshold_rate)
             # Where nothing fired it stays as it was.
             own.threshold.copy_(torch.where(least.isfinite(), moved, before))
+        if self.config.revival == "resample" and due(own, report.n_tokens):
+            resample(own, report.batch, optimiser, ranks=self.ranks, residual_of=self.residual)
+
+    @torch.no_grad()
+    def residual(self, batch: ActivationBatch) -> Float[Tensor, "b o"]:
+        """What the whole dictionary as it is trained leaves of the scaled output."""
+        own = self.own
+        centred, w = own.centred(batch.stacked(own.hooks_in)), own.weights()
+        code, _ = self._selected(centred, w)
+        return own.wiring.target(own, batch, centred) - self.ranks.add(own.added_up(code, w))
 
     def _named(self, code: Code) -> Code:
         """A rank's code with the features' numbers in the whole dictionary."""
@@ -204,10 +228,8 @@ def check_spreads(config: SAEConfig, ranks: Ranks) -> None:
             f"sae.architecture: got {config.architecture} on {ranks.n} ranks; expected {', '.join(SHARDED)}; "
             "choose one, or train in one process"
         )
-    if config.revival == "resample":
-        raise ConfigError(f"sae.dead_features: got resample on {ranks.n} ranks; give aux or leave")
-    if config.d_sae // ranks.n < config.k:
+    if config.d_sae // ranks.n < (1 if config.penalised else config.k):
         raise ConfigError(
-            f"sae.d_sae: got {config.d_sae:,} features on {ranks.n} ranks; each needs at least k = {config.k}; "
-            "start fewer ranks"
+            f"sae.d_sae: got {config.d_sae:,} features on {ranks.n} ranks; each needs at least "
+            f"{'one' if config.penalised else f'k = {config.k}'}; start fewer ranks"
         )

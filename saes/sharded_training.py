@@ -88,7 +88,7 @@ def train_on_ranks(
         fit_in_folder(run, fit.task, fit.optimiser, batches, label=f"train on {ranks.n} ranks", **settings)
     else:
         follow(fit.task, fit.optimiser, batches, **settings)
-    _finish(fit, run)
+    _finish(fit, run, origin)
     return run
 
 
@@ -96,24 +96,25 @@ def check_config(config: TrainConfig, ranks: Ranks) -> None:
     """Raises: ConfigError if a run cannot be spread over ranks."""
     check_devices(ranks, resolve_device(config.device))
     check_spreads(config.sae, ranks)
-    told = f"on {ranks.n} ranks; train in one process, or"
     if config.optimiser != "adam":
-        raise ConfigError(f"optimiser: got {config.optimiser}, which needs whole matrices, {told} give adam")
-    if config.hook_out is not None:
-        raise ConfigError(f"hook_out: got a transcoder {told} leave it out")
-    if config.more_hooks:
-        raise ConfigError(f"more_hooks: got a crosscoder {told} leave them out")
+        told = f"on {ranks.n} ranks; train in one process, or give adam"
+        raise ConfigError(f"optimiser: got {config.optimiser}, which needs whole matrices, {told}")
 
 
 def _begin(
     config: TrainConfig, origin: Origin, batches: ShuffledActivations, ranks: Ranks, start: Start
 ) -> tuple[SpreadFit, TrainState | None]:
     """Every rank's part, with initial weights or the state that it goes on from."""
+    widths = origin.source.widths
+    d_in, d_out = (sum(widths[hook] for hook in hooks) for hooks in (config.hooks_in, config.hooks_out))
     task = ShardedSAE.create(
         config.sae,
-        origin.source.widths[config.hook],
+        d_in,
         ranks,
         hooks_in=config.hooks_in,
+        hooks_out=config.hooks_out,
+        d_out=d_out,
+        hook_widths=[widths[hook] for hook in config.hooks_in],
         token_budget=config.tokens,
         device=resolve_device(config.device),
     )
@@ -137,13 +138,13 @@ def _whole(config: TrainConfig, origin: Origin, sample: ActivationBatch) -> SAE:
     return sae
 
 
-def _finish(fit: SpreadFit, run: RunFolder) -> None:
+def _finish(fit: SpreadFit, run: RunFolder, origin: Origin) -> None:
     """Rank 0 saves the SAE; the others wait until it has, so that a failure ends all."""
-    weights, ranks, own = gather_weights(fit.task), fit.task.ranks, fit.task.own
+    weights, ranks = gather_weights(fit.task), fit.task.ranks
 
     def save() -> None:
         cpu = fit.config.model_copy(update={"device": "cpu"})
-        sae = empty_sae(cpu, dict.fromkeys(fit.config.hooks_in, own.d_in))
+        sae = empty_sae(cpu, origin.source.widths)
         sae.load_state_dict(weights)
         finish_fit(Fit(fit.config, run, sae, fit.optimiser, None))
 

@@ -22,10 +22,14 @@ from tests.steps import HOOKS, batch_of, disturb, new_sae, planted
 
 @dataclass(frozen=True)
 class Case:
-    """An SAE, and how it is trained: what it is like, and how many of its features have not fired for long."""
+    """An SAE, and how it is trained: what it is like, and how many of its features have not fired for long.
+
+    Where dead features are resampled, they cannot fire before they are.
+    """
 
     sae: dict[str, Any]
     dead: int = 0
+    wiring: str = "plain"
     n_steps: int = 1
     n_tokens: int = 96
     lr: float = 3e-3
@@ -36,11 +40,17 @@ class Case:
         """The SAE before its first step."""
         # Some of what disturbs draws from the process's own generator.
         torch.manual_seed(0)
-        sae = new_sae(dtype=self.dtype, **self.sae)
+        sae = new_sae(wiring=self.wiring, dtype=self.dtype, **self.sae)
         sae = disturb(sae) if self.starts == "disturbed" else sae
-        # Spread over the ranks, since one in seven is counted.
-        sae.tokens_since_fired[torch.arange(self.dead) * 7 % sae.d_sae] = 10**9
+        sae.tokens_since_fired[self.dead_features()] = 10**9
+        if sae.config.revival == "resample":
+            with torch.no_grad():
+                sae.b_enc[self.dead_features()] = -50.0
         return sae
+
+    def dead_features(self) -> Tensor:
+        """Spread over the ranks, since one in seven is counted."""
+        return torch.arange(self.dead) * 7 % int(self.sae["d_sae"])
 
     def batch(self, step: int) -> Any:
         """The batch of a step."""
@@ -70,7 +80,7 @@ def one_of_many(ranks: Ranks, cases: list[Case]) -> list[Outcome]:
 
 def _spread(ranks: Ranks, case: Case) -> Outcome:
     whole = case.whole()
-    where = {"token_budget": whole.token_budget, "dtype": case.dtype, **HOOKS["plain"]}
+    where = {"token_budget": whole.token_budget, "dtype": case.dtype, **HOOKS[case.wiring]}
     task = ShardedSAE.create(whole.config, whole.d_in, ranks, **where)
     scatter_weights(lambda: whole, task)
     return _fit(case, task, task.own)

@@ -95,14 +95,19 @@ class _SummedErrors(torch.autograd.Function):
         # Pulls are linear in the weights: these make them the gradient of the loss.
         slopes = [-2 * weight / centred.shape[0] for weight in term_weights]
         errors, residual, centre_pull = errors_into_pulls(centred, sums, slopes)
-        ctx.save_for_backward(sums, centre_pull)
+        ctx.save_for_backward(centred, sums, centre_pull)
+        ctx.bias_slope = slopes[0]
         ctx.mark_non_differentiable(errors, residual)
         return (errors * errors.new_tensor(term_weights)).sum(), errors, residual
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        pulls, centre_pull = ctx.saved_tensors
-        return None, centre_pull * grads[0], pulls * grads[0], None, None
+        centred, pulls, centre_pull = ctx.saved_tensors
+        grad_centred = None
+        if ctx.needs_input_grad[0]:
+            # The same at every rank: what the target depends on they all hold.
+            grad_centred = (pulls[:, 0] + ctx.bias_slope * centred) * -grads[0]
+        return grad_centred, centre_pull * grads[0], pulls * grads[0], None, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Axes: b tokens of a step, d width of the input, o width of the output, k active 
 
 from collections.abc import Mapping
 
+from saes.config import PENALISED
 from saes.planning.counts import Counts
 
 FLOAT, INDEX = 4, 8
@@ -21,12 +22,12 @@ def step_exchange(counts: Counts, n_ranks: int) -> dict[str, float]:
     b, o, g = config.batch_size, counts.d_out, counts.n_prefixes
     harvested = counts.harvested_tokens / config.n_steps
     of_disk = config.activations is not None
-    selected = {"topk": FLOAT * config.sae.k * b, "jumprelu": 0}
+    selected = {"topk": FLOAT * config.sae.k * b, **dict.fromkeys(PENALISED, 0)}
     candidates = selected.get(config.sae.architecture, FLOAT * config.sae.k * b + INDEX * b)
     return {
         "activations": 0.0 if of_disk else harvested * counts.read_width * counts.act_bytes * (n - 1) / n,
         "candidates": float(candidates * (n - 1)),
-        "reconstructions": 2 * FLOAT * b * g * o * (n - 1) / n,
+        "reconstructions": 2 * FLOAT * b * g * o * (n - 1) / n * _n_reconstructions(counts),
         "gradient of b_dec, norms, counts": 2 * (FLOAT * o + 9 * INDEX) * (n - 1) / n,
     }
 
@@ -45,6 +46,12 @@ def checkpoint_exchange(counts: Counts, n_ranks: int) -> float:
 
 def n_exchanges(counts: Counts) -> int:
     """How often ranks wait for each other in a step."""
-    more: Mapping[str, int] = {"topk": 1, "jumprelu": 1}
-    # Activations, sums, counts, dead features, gradient of b_dec, norm; for k per batch: values, ties, threshold.
-    return 6 + more.get(counts.config.sae.architecture, 3)
+    more: Mapping[str, int] = dict.fromkeys(("topk", *PENALISED), 1)
+    # Activations, sums, counts, dead features, gradient of b_dec, norm; for k per token candidates, for a penalty its
+    # sum, for k per batch values, ties, threshold.
+    return 5 + _n_reconstructions(counts) + more.get(counts.config.sae.architecture, 3)
+
+
+def _n_reconstructions(counts: Counts) -> int:
+    """A gate has to reconstruct by itself too."""
+    return 2 if counts.config.sae.architecture == "gated" else 1

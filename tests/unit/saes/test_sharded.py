@@ -13,6 +13,8 @@ from saes.sharded_training import TrainConfig, check_config
 from tests.ranks import on_ranks
 from tests.sharded_cases import Case, Chosen, merged, one_of_many, one_process, tied
 
+# After the second step of three: the third goes on with what was resampled.
+SOON = {"d_sae": 50, "dead_features": "resample", "resample_at": (0.015,)}
 # 50 features do not divide by 4: ranks differ in size.
 CASES = {
     "topk": Case({"architecture": "topk", "d_sae": 50}),
@@ -30,6 +32,37 @@ CASES = {
     "few dead": Case({"architecture": "topk", "d_sae": 50, "k_aux": 9}, dead=3, n_steps=2),
     "many dead": Case({"architecture": "matryoshka", "d_sae": 48, "k_aux": 4}, dead=30, n_steps=2),
     "dead at one rank": Case({"architecture": "topk", "d_sae": 50, "k_aux": 9}, dead=1),
+    "standard": Case({"architecture": "standard", "d_sae": 50}, n_steps=3),
+    "standard, dense": Case({"architecture": "standard", "d_sae": 50}, starts="fresh"),
+    "standard, free norms": Case({"architecture": "standard", "d_sae": 50, "decoder_norm": "free"}, n_steps=2),
+    "standard, its own weight": Case({"architecture": "standard", "d_sae": 50, "l1_coefficient": 0.5}),
+    "standard, resampled": Case({"architecture": "standard", **SOON}, dead=6, n_steps=3),
+    "standard, aux": Case({"architecture": "standard", "d_sae": 50, "dead_features": "aux"}, dead=6),
+    "gated": Case({"architecture": "gated", "d_sae": 50}, n_steps=3),
+    "gated, dense": Case({"architecture": "gated", "d_sae": 50}, starts="fresh"),
+    "gated, resampled": Case({"architecture": "gated", **SOON}, dead=6, n_steps=3),
+    "gated, nested": Case({"architecture": "gated", "d_sae": 48, "nest": True}, n_steps=2),
+    "jumprelu, resampled": Case({"architecture": "jumprelu", "bandwidth": 0.5, **SOON}, dead=6, n_steps=3),
+    "free norms, resampled": Case({"architecture": "batch_topk", "decoder_norm": "free", **SOON}, dead=6, n_steps=3),
+    "more dead than tokens": Case(
+        {"architecture": "standard", **SOON, "resample_at": (0.004,)}, dead=40, n_steps=3, n_tokens=24
+    ),
+    "transcoder": Case({"architecture": "topk", "d_sae": 50}, dead=6, n_steps=2, wiring="transcoder"),
+    "transcoder, batch": Case({"architecture": "batch_topk", "d_sae": 50}, n_steps=2, wiring="transcoder"),
+    "transcoder, nested": Case({"architecture": "matryoshka", "d_sae": 48}, n_steps=2, wiring="transcoder"),
+    "transcoder, standard": Case({"architecture": "standard", **SOON}, dead=6, n_steps=3, wiring="transcoder"),
+    "transcoder, jumprelu": Case({"architecture": "jumprelu", "d_sae": 50}, n_steps=2, wiring="transcoder"),
+    "skip": Case({"architecture": "topk", "d_sae": 50}, dead=6, n_steps=2, wiring="skip"),
+    "skip, bias counted": Case(
+        {"architecture": "matryoshka", "d_sae": 48, "loss_variant": "mean_with_bias"}, n_steps=2, wiring="skip"
+    ),
+    "skip, dense": Case({"architecture": "standard", "d_sae": 50}, starts="fresh", n_steps=2, wiring="skip"),
+    "crosscoder": Case({"architecture": "topk", "d_sae": 50}, dead=6, n_steps=2, wiring="crosscoder"),
+    "crosscoder, batch": Case({"architecture": "batch_topk", "d_sae": 50}, n_steps=2, wiring="crosscoder"),
+    "crosscoder, nested": Case({"architecture": "matryoshka", "d_sae": 48}, n_steps=2, wiring="crosscoder"),
+    "crosscoder, standard": Case({"architecture": "standard", **SOON}, dead=6, n_steps=3, wiring="crosscoder"),
+    "crosscoder, gated": Case({"architecture": "gated", **SOON}, dead=6, n_steps=3, wiring="crosscoder"),
+    "crosscoder, jumprelu": Case({"architecture": "jumprelu", "d_sae": 50}, n_steps=2, wiring="crosscoder"),
     "one feature more than k": Case({"architecture": "topk", "d_sae": 20, "k": 5}),
 }
 SIZES = [(7, 33, 4), (64, 50, 3), (40, 64, 8), (5, 40, 10), (1, 12, 1)]
@@ -69,6 +102,19 @@ def test_a_step_is_that_of_one_process(spread, alone, name):
             assert got == pytest.approx(wanted, rel=1e-11, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.dead and case.n_steps == 3])
+def test_dead_features_of_all_ranks_start_anew_from_the_tokens_of_one_process(spread, alone, name):
+    """As many as there are tokens; that their rows are those of one process is asked of every step."""
+    case, before = CASES[name], CASES[name].whole()
+    dead = case.dead_features().sort().values
+    for tensors in (alone[name].tensors, spread[0][list(CASES).index(name)].tensors):
+        waits = tensors["tokens_since_fired"][dead] >= 10**9
+        n_new = min(case.dead, case.n_tokens)
+        assert waits.tolist() == [False] * n_new + [True] * (case.dead - n_new)
+        moved = (tensors["W_dec"] - before.W_dec.detach())[dead[:n_new]].norm(dim=1)
+        assert (moved > 0.1).all()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_rank_has_the_same_bytes_of_what_all_hold(spread, name):
     index = list(CASES).index(name)
@@ -76,7 +122,7 @@ def test_every_rank_has_the_same_bytes_of_what_all_hold(spread, name):
     assert all(rank[index].terms == spread[0][index].terms for rank in spread)
 
 
-@pytest.mark.parametrize("name", ["batch_topk", "many dead", "jumprelu, dense"])
+@pytest.mark.parametrize("name", ["batch_topk", "many dead", "jumprelu, dense", "gated, resampled", "skip"])
 def test_one_rank_alone_is_one_process(alone, name):
     (done,) = one_of_many(Ranks(), [CASES[name]])
     for of_whole, expected in ((done.tensors, alone[name].tensors), (done.slots, alone[name].slots)):
@@ -123,9 +169,12 @@ def test_a_hundred_float32_steps_keep_the_loss():
 @pytest.mark.parametrize(
     ("sae", "message"),
     [
-        ({"architecture": "gated"}, "got gated on 4 ranks; expected topk, batch_topk, matryoshka, jumprelu"),
-        ({"architecture": "topk", "dead_features": "resample"}, "got resample on 4 ranks"),
+        (
+            {"architecture": "codebook"},
+            "got codebook on 4 ranks; expected topk, batch_topk, matryoshka, standard",
+        ),
         ({"architecture": "topk", "d_sae": 30, "k": 8}, "each needs at least k = 8"),
+        ({"architecture": "standard", "d_sae": 3}, "each needs at least one; start fewer ranks"),
     ],
 )
 def test_what_cannot_be_spread_is_refused(sae, message):
@@ -133,17 +182,9 @@ def test_what_cannot_be_spread_is_refused(sae, message):
         ShardedSAE.create(SAEConfig(**sae), 16, Ranks(0, 4), hooks_in=("h",))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"hook_out": "blocks.1.hook_mlp_out"}, "hook_out: got a transcoder on 2 ranks"),
-        ({"more_hooks": ("blocks.0.hook_resid_post",)}, "more_hooks: got a crosscoder on 2 ranks"),
-        ({"optimiser": "muon"}, "optimiser: got muon, which needs whole matrices, on 2 ranks"),
-    ],
-)
-def test_runs_that_cannot_be_spread_are_refused(settings, message):
-    config = TrainConfig(hook="blocks.1.hook_resid_post", **settings)
-    with pytest.raises(ConfigError, match=message):
+def test_an_optimiser_of_whole_matrices_is_refused():
+    config = TrainConfig(hook="blocks.1.hook_resid_post", optimiser="muon")
+    with pytest.raises(ConfigError, match="optimiser: got muon, which needs whole matrices, on 2 ranks"):
         check_config(config, Ranks(0, 2))
 
 

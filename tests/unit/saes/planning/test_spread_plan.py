@@ -23,6 +23,8 @@ SETTINGS = {
     "batch_topk": {"sae.architecture": "batch_topk"},
     "matryoshka": {"sae.architecture": "matryoshka", "sae.n_prefixes": 5},
     "jumprelu": {"sae.architecture": "jumprelu"},
+    "standard": {"sae.architecture": "standard"},
+    "gated": {"sae.architecture": "gated"},
 }
 SIZE = {"hook": HOOK, "tokens": 64_000, "batch_size": 640, "sae.d_sae": 512, "sae.k": 4}
 
