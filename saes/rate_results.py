@@ -1,58 +1,46 @@
 """Rate against distortion of many dictionaries on the same activations."""
 
 import html
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from interp.errors import ArtifactError
 from interp.storage import read_json, write_json
-from saes.rate_curve import RateCurve, RatePoint
+from saes.rate_arms import (
+    MERITS,
+    RateArm,
+    SeedGroup,
+    Spread,
+    between,
+    by_seed,
+    frontier_line,
+    groups_of,
+    hull_line,
+    nearest_of,
+)
 
 SCHEMA_VERSION = 1
-Kind = Literal["trained", "baseline", "null"]
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class RateArm:
-    """A dictionary, its curve, and what it costs and tells with its chosen quantiser in place.
-
-    `arm` is its architecture, which one line is drawn of; `name` the dictionary's own. probing: held-out accuracy of k
-    features, the mean over concepts, by k; detection_auc: the median over features, of `detection_measured` of them.
-    None is what was not measured. Units: nats per token.
-    """
-
-    arm: str
-    name: str
-    kind: Kind
-    path: str
-    curve: RateCurve
-    ce_delta: float | None = None
-    ce_delta_interval: Interval | None = None
-    kl: float | None = None
-    probing: Mapping[str, float] = field(default_factory=dict)
-    detection_auc: float | None = None
-    detection_measured: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """An architecture at a given number of bits: explained variance and ΔCE between its nearest dictionaries.
+    """An architecture at a given number of bits, over seeds: explained variance and ΔCE between its dictionaries.
 
-    None where all of its dictionaries take more, or all take fewer. nearest: the dictionary whose chosen bits are
-    nearest in ratio; what it tells is told of it, at its own bits.
+    None where a seed's dictionaries all take more, or all take fewer. nearest: the dictionaries of the frontier whose
+    chosen bits are nearest in ratio, one for each seed; nearest_bits and `merits` (see MERITS) are theirs.
     """
 
     arm: str
     bits: float
-    explained_variance: float | None
-    ce_delta: float | None
-    nearest: str
+    explained_variance: Spread | None
+    ce_delta: Spread | None
+    nearest: tuple[str, ...]
+    nearest_bits: Spread
+    merits: Mapping[str, Spread | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +60,13 @@ class RateDistortion:
         """The dictionaries of an arm."""
         return tuple(arm for arm in self.arms if arm.arm == name)
 
-    def hull(self, name: str) -> tuple[tuple[RateArm, RatePoint], ...]:
-        """The points of an arm that none of its own beats: each explains more than every cheaper one."""
-        points = [(arm, point) for arm in self.of(name) for point in arm.curve.points]
-        best: list[tuple[RateArm, RatePoint]] = []
-        for arm, point in sorted(points, key=lambda pair: (pair[1].bits, -pair[1].explained_variance)):
-            if not best or point.explained_variance > best[-1][1].explained_variance:
-                best.append((arm, point))
-        return tuple(best)
+    def groups(self) -> tuple[SeedGroup, ...]:
+        """The dictionaries, all seeds of one together."""
+        return groups_of(self.arms)
 
     def matched(self, bits: float) -> tuple[Matched, ...]:
-        """Every arm at so many bits, by straight lines between its points."""
-        found = []
-        for name in self.names():
-            own = self.of(name)
-            explained = [(point.bits, point.explained_variance) for _, point in self.hull(name)]
-            costs = [(arm.curve.chosen.bits, arm.ce_delta) for arm in own if arm.ce_delta is not None]
-            nearest = min(own, key=lambda arm: ratio(arm.curve.chosen.bits, bits))
-            found.append(Matched(name, bits, between(explained, bits), between(costs, bits), nearest.name))
-        return tuple(found)
+        """Every arm at so many bits: by straight lines between the points of each seed, then over the seeds."""
+        return tuple(_matched(name, bits, by_seed(self.of(name))) for name in self.names())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -121,31 +97,33 @@ class RateDistortion:
             raise ArtifactError(f"{path}: {where} is damaged; run `interp rate` again") from None
 
     def _repr_html_(self) -> str:
-        """Each dictionary with its chosen quantiser."""
+        """Each dictionary with its chosen quantiser, the mean over seeds."""
         rows = "".join(
-            f"<tr><td>{html.escape(arm.name)}</td><td>{arm.curve.chosen.bits:.1f}</td>"
-            f"<td>{arm.curve.chosen.explained_variance:.4f}</td><td>{_cost(arm.ce_delta)}</td></tr>"
-            for arm in self.arms
+            f"<tr><td>{html.escape(group.name)}</td><td>{group.bits:.1f}</td><td>{group.explained_variance:.4f}</td>"
+            f"<td>{written(group.spread(lambda arm: arm.ce_delta), '+.4f')}</td></tr>"
+            for group in self.groups()
         )
         return f"<table><tr><th></th><th>bits per token</th><th>EV</th><th>ΔCE, nats</th></tr>{rows}</table>"
 
 
-def between(points: list[tuple[float, float]], at: float) -> float | None:
-    """The straight line between the points next to `at`; None outside of them."""
-    ordered = sorted(points)
-    if not ordered or not ordered[0][0] <= at <= ordered[-1][0]:
-        return None
-    for (x0, y0), (x1, y1) in pairwise(ordered):
-        if x0 <= at <= x1:
-            return y0 if x1 == x0 else y0 + (y1 - y0) * (at - x0) / (x1 - x0)
-    return ordered[0][1]
+def _matched(name: str, bits: float, seeds: Sequence[Sequence[RateArm]]) -> Matched:
+    nearest = [nearest_of(own, bits) for own in seeds]
+    at = Spread.of(arm.curve.chosen.bits for arm in nearest)
+    assert at is not None, "a dictionary always has chosen bits"
+    return Matched(
+        arm=name,
+        bits=bits,
+        explained_variance=Spread.of(between(hull_line(own), bits) for own in seeds),
+        ce_delta=Spread.of(between(frontier_line(own, lambda arm: arm.ce_delta), bits) for own in seeds),
+        nearest=tuple(dict.fromkeys(arm.name for arm in nearest)),
+        nearest_bits=at,
+        merits={merit: Spread.of(value(arm) for arm in nearest) for merit, value in MERITS.items()},
+    )
 
 
-def ratio(a: float, b: float) -> float:
-    """How far apart two positive numbers are as a ratio, whichever is larger."""
-    low, high = sorted((max(a, 1e-9), max(b, 1e-9)))
-    return high / low
-
-
-def _cost(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:+.4f}"
+def written(value: Spread | None, form: str) -> str:
+    """The mean, and ± the standard deviation where there are several seeds."""
+    if value is None:
+        return "–"
+    unsigned = form.replace("+", "")
+    return format(value.mean, form) + ("" if value.sd is None else f" ± {value.sd:{unsigned}}")

@@ -98,7 +98,7 @@ class SweepConfig(Config):
     def _choices(self) -> list[Mapping[str, Any]]:
         """What sets each member apart."""
         choices = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
-        every = [*(choices if self.grid else []), *self.also]
+        every: list[Mapping[str, Any]] = [*(choices if self.grid else []), *self.also]
         return [{**one, "seed": seed} for one in every for seed in self.seeds] if self.seeds else every
 
     def _member(self, settings: Mapping[str, Any]) -> TrainConfig:

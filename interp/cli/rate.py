@@ -5,19 +5,22 @@ from typing import Any
 
 import click
 
-from dashboards.rate_view import MATCHED_BITS, rate_page, title
+from dashboards.rate_page import MATCHED_BITS, rate_page
+from dashboards.rate_view import title
 from interp.cli.evaluate import COUNT, SEED
 from interp.cli.output import json_option, print_facts, print_grid
 from interp.recording import progress_of_stages
 from interp.storage import make_folder, write_text
 from interp.studies.rate_runs import RateSettings, run_rates
+from saes.rate_arms import MERITS, Spread
 from saes.rate_curve import VALUE_BITS
-from saes.rate_results import RateDistortion
+from saes.rate_results import Matched, RateDistortion, written
 
 _EXAMPLES = """\b
 Examples:
-  interp sweep configs/sweep_rate_distortion.yaml          SAEs and codebooks of the same activations
+  interp sweep configs/sweep_rate_distortion.yaml          SAEs and codebooks of the same activations, three seeds
   interp rate runs/rate --page rate.html                   all of them: bits per token, EV, ΔCE
+  interp rate runs/rate --probe --detection-tokens 100k --page rate.html
   interp rate runs/rate runs/kmeans runs/pca --probe       beside baselines; what 1 and 5 features tell of concepts
   interp rate runs/quickstart --value-bits 0,2,4 --json
 """
@@ -91,23 +94,33 @@ def _settings(*, tokens: int, ce_tokens: int, no_ce: bool, detection_tokens: int
 
 
 def _print(found: RateDistortion) -> None:
-    columns = ["", "L0", "support", "values", "bits", "EV", "ΔCE", "dead", "1 feature", "detection"]
+    columns = ["", "L0", "support", "values", "bits", "EV", "ΔCE", "dead"]
     rows = []
-    for arm in found.arms:
-        curve, chosen = arm.curve, arm.curve.chosen
-        bits = [f"{curve.l0:.2f}", f"{curve.support.bits:.1f}", f"{chosen.values:.1f}", f"{chosen.bits:.1f}"]
-        tells = [_written(arm.probing.get("1"), ".3f"), _written(arm.detection_auc, ".3f")]
-        merits = [f"{chosen.explained_variance:.4f}", _written(arm.ce_delta, "+.4f"), f"{curve.dead_share:.1%}"]
-        rows.append([arm.name, *bits, *merits, *tells])
+    for group in found.groups():
+        curves = [arm.curve for arm in group.members]
+        told = (
+            [curve.l0 for curve in curves],
+            [curve.support.bits for curve in curves],
+            [curve.chosen.values for curve in curves],
+            [curve.chosen.bits for curve in curves],
+        )
+        bits = [written(Spread.of(values), ".1f") for values in told]
+        explained = written(Spread.of(curve.chosen.explained_variance for curve in curves), ".4f")
+        cost = written(group.spread(lambda arm: arm.ce_delta), "+.4f")
+        rows.append([group.name, *bits, explained, cost, written(group.spread(MERITS["dead_share"]), ".1%")])
     print_grid("Bits per token with the chosen quantiser", columns, rows)
     for at in MATCHED_BITS:
         held = [one for one in found.matched(at) if one.explained_variance is not None]
-        lines = [
-            [title(one.arm), _written(one.explained_variance, ".4f"), _written(one.ce_delta, "+.4f")] for one in held
-        ]
-        if lines:
-            print_grid(f"At {at:.0f} bits per token", ["", "EV", "ΔCE"], lines)
+        if held:
+            title_of = f"At {at:.0f} bits per token; from dead on, of the nearest dictionary at its bits"
+            print_grid(title_of, _MATCHED, [_matched_line(one) for one in held])
 
 
-def _written(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+_MATCHED = ["", "EV", "ΔCE", "its bits", "dead", "1 feature", "5 features", "detection"]
+
+
+def _matched_line(one: Matched) -> list[str]:
+    forms = {"dead_share": ".1%", "probe_k1": ".3f", "probe_k5": ".3f", "detection_auc": ".3f"}
+    merits = [written(one.merits[merit], form) for merit, form in forms.items()]
+    bits = written(one.nearest_bits, ".1f")
+    return [title(one.arm), written(one.explained_variance, ".4f"), written(one.ce_delta, "+.4f"), bits, *merits]

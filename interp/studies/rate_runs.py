@@ -30,8 +30,9 @@ from saes.evaluation import evaluate
 from saes.features import FeatureSettings, collect_features
 from saes.null_arms import untrained_arms
 from saes.rate import ValueQuantiser, gaussian_explained
+from saes.rate_arms import Kind, RateArm
 from saes.rate_curve import VALUE_BITS, QuantisedDictionary, rate_curve, variances_of
-from saes.rate_results import Kind, RateArm, RateDistortion
+from saes.rate_results import RateDistortion
 from saes.run_parts import RunParts, open_run
 from saes.token_sample import iter_sample
 
@@ -58,12 +59,13 @@ class RateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Dictionary:
-    """What stands in the figure under a name."""
+    """What stands in the figure under a name, from one seed."""
 
     arm: str
     name: str
     kind: Kind
     path: str
+    seed: int
     sae: SAE
 
 
@@ -118,7 +120,7 @@ class RateScene:
     def measure(self, one: Dictionary) -> RateArm:
         """Everything that was asked for of one dictionary."""
         curve, quantisers = rate_curve(one.sae, self.acts, self.document, value_bits=self.settings.value_bits)
-        arm = RateArm(one.arm, one.name, one.kind, one.path, curve)
+        arm = RateArm(one.arm, one.name, one.kind, one.path, curve, one.seed)
         if one.kind == "null":
             return arm
         arm = self._costed(arm, one.sae, quantisers[curve.chosen.value_bits])
@@ -183,12 +185,13 @@ class RateScene:
 
 def _dictionaries(parts: RunParts, label: str, scene: RateScene) -> list[Dictionary]:
     """The run's own and, if they are wanted, null arms made of it."""
-    baseline, path = _baseline(parts), str(parts.run.path)
-    found = [Dictionary(baseline or arm_name(parts), label, "baseline" if baseline else "trained", path, parts.sae)]
+    baseline, path, seed = _baseline(parts), str(parts.run.path), parts.config.seed
+    kind: Kind = "baseline" if baseline else "trained"
+    found = [Dictionary(baseline or arm_name(parts), label, kind, path, seed, parts.sae)]
     if scene.settings.null_arms and not baseline:
         made = untrained_arms(parts.sae, scene.acts, seed=scene.settings.seed)
         named = {what.replace("_", " "): sae for what, sae in made.items()}
-        found += [Dictionary(what, f"{label}, {what}", "null", path, sae) for what, sae in named.items()]
+        found += [Dictionary(what, f"{label}, {what}", "null", path, seed, sae) for what, sae in named.items()]
     return found
 
 
@@ -199,9 +202,10 @@ def _baseline(parts: RunParts) -> str | None:
 
 
 def _labels(opened: Sequence[RunParts]) -> list[str]:
-    """Architecture, features and k of each run, and its folder's name where another has the same."""
+    """Architecture, features and k of each run, and its folder's name where another of its seed has the same."""
     plain = [f"{_baseline(p) or arm_name(p)} k{p.config.sae.k} of {p.config.sae.d_sae:,}" for p in opened]
-    return [f"{one}, {p.run.name}" if plain.count(one) > 1 else one for one, p in zip(plain, opened, strict=True)]
+    told = [(one, p.config.seed) for one, p in zip(plain, opened, strict=True)]
+    return [f"{one[0]}, {p.run.name}" if told.count(one) > 1 else one[0] for one, p in zip(told, opened, strict=True)]
 
 
 def arm_name(parts: RunParts) -> str:
