@@ -72,17 +72,6 @@ def test_no_coder_beats_the_entropy_of_whole_sets(seed):
     assert min(found.subsets, found.independent, found.draws) >= entropy - 1e-9
 
 
-def test_each_coder_spends_a_probability_of_at_most_one():
-    # Kraft: for given tables, the probabilities that a coder's lengths imply add up over all sets of features.
-    q = [0.4, 0.3, 0.2, 0.1]
-    for c in range(5):
-        draws = sum(
-            math.factorial(c) * math.prod(q[f] for f in chosen) for chosen in itertools.combinations(range(4), c)
-        )
-        assert draws <= 1 + 1e-12
-        assert math.isclose(math.comb(4, c) * 2 ** -math.log2(math.comb(4, c)), 1)
-
-
 def test_even_firing_costs_what_telling_one_set_of_all_does():
     rows = list(itertools.combinations(range(6), 3))
     found = counted(rows, 6).bits()
