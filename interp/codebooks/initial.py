@@ -33,12 +33,30 @@ def start_at_clusters(model: Model, codebooks: Codebooks, batches: Iterable[Toke
 
 
 @torch.no_grad()
+def start_norm(quantiser: Quantiser, x: Float[Tensor, "n d"]) -> None:
+    """Weights and biases of the LayerNorm that best restore the activations, column by column, by least squares.
+
+    With ones and zeros every head would write at unit variance, which is nothing like what the model was trained to
+    read, and most of a short finetune would go into learning the scale again.
+    """
+    grouped = x.to(quantiser.codes.dtype).unflatten(-1, (quantiser.n_groups, quantiser.group_width))
+    plain = F.layer_norm(grouped, (quantiser.group_width,))
+    centred = plain - plain.mean(0)
+    variance = centred.square().sum(0)
+    # A column that is constant once normalised says nothing of its weight.
+    slope = torch.where(variance > 0, (centred * grouped).sum(0) / variance.clamp_min(1e-12), 1.0)
+    quantiser.weight.copy_(slope)
+    quantiser.bias.copy_(grouped.mean(0) - slope * plain.mean(0))
+
+
+@torch.no_grad()
 def start_quantiser(quantiser: Quantiser, x: Float[Tensor, "n d"], *, seed: int) -> None:
     """Spherical k-means of normalised activations in each group: as codes are chosen, so are clusters.
 
-    A code is the mean of its cluster, divided by k where k of them are added up. Clusters that end up empty stay at the
-    token they were drawn at.
+    The norm is first brought to the scale of the activations. A code is the mean of its cluster, divided by k where k
+    of them are added up. Clusters that end up empty stay at the token they were drawn at.
     """
+    start_norm(quantiser, x)
     generator = torch.Generator().manual_seed(seed)
     normed = quantiser.normalise(x)
     for group in range(quantiser.n_groups):

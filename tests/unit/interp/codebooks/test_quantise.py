@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from interp.codebooks.dead_codes import dead_codes, replace_dead
-from interp.codebooks.initial import start_quantiser
+from interp.codebooks.initial import start_norm, start_quantiser
 from interp.codebooks.quantise import Quantiser, reconstruction_loss
 from interp.errors import ConfigError
 
@@ -142,3 +142,27 @@ def test_clusters_that_are_there_are_found():
     labels = torch.arange(200) % 4
     for code in found.ids.unique().tolist():
         assert labels[found.ids.flatten() == code].unique().numel() == 1
+
+
+def test_the_norm_starts_at_the_scale_of_the_activations():
+    torch.manual_seed(2)
+    drawn = torch.randn(400, 2, 8)
+    plain = (drawn - drawn.mean(2, keepdim=True)) / drawn.std(2, correction=0, keepdim=True)
+    # One scale and one offset a head leave what the norm makes of it as it was.
+    x = (plain * torch.tensor([0.2, 3.0])[:, None] + torch.tensor([-1.0, 4.0])[:, None]).flatten(1)
+    quantiser = Quantiser(16, n_codes=3, n_groups=2)
+    start_norm(quantiser, x)
+    torch.testing.assert_close(quantiser.normalise(x).flatten(1), x, rtol=0, atol=1e-4)
+
+
+def test_the_norms_start_is_the_least_squares_fit():
+    torch.manual_seed(3)
+    x = torch.randn(300, 8).exp() * torch.linspace(0.1, 2, 8)
+    quantiser = Quantiser(8, n_codes=3, n_groups=2)
+    start_norm(quantiser, x)
+    plain = F.layer_norm(x.unflatten(1, (2, 4)), (4,))
+    left = x.unflatten(1, (2, 4)) - quantiser.normalise(x)
+    # Normal equations: what is left has no mean, and none of the regressor in it.
+    zero = torch.zeros(2, 4)
+    torch.testing.assert_close(left.mean(0), zero, rtol=0, atol=1e-5)
+    torch.testing.assert_close((left * plain).mean(0), zero, rtol=0, atol=1e-5)
