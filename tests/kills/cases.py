@@ -17,6 +17,8 @@ N_STEPS, BATCH, SAVE_EVERY = 60, 64, 8
 HOOK, OTHER_HOOK = "blocks.1.hook_resid_post", "blocks.0.hook_mlp_out"
 # Under so heavy a penalty some features are dead at each of these moments.
 _STARVED = ["--sae.l0-control", "false", "--sae.l1-coefficient", "8", "--lr", "0.02", "--sae.dead-share", "0.1"]
+# A code that one batch passes over is dead, so that many begin anew.
+_CODEBOOK = ["--architecture", "codebook", "--sae.dead-share", "0.01", "--sae.resample-at", "0.5,0.65,0.8"]
 TRAINED: Mapping[str, list[str]] = {
     "topk": ["--architecture", "topk"],
     "matryoshka": ["--architecture", "matryoshka"],
@@ -28,6 +30,10 @@ TRAINED: Mapping[str, list[str]] = {
     ],
     "crosscoder": ["--architecture", "batch_topk", "--hook", OTHER_HOOK, "--more-hooks", HOOK],
     "muon": ["--architecture", "topk", "--optimiser", "muon"],
+    "plain codebook": _CODEBOOK,
+    "grouped codebook": [*_CODEBOOK, "--sae.codebook-variant", "grouped", "--sae.n-groups", "4"],
+    "residual codebook": [*_CODEBOOK, "--sae.codebook-variant", "residual", "--sae.n-stages", "2"],
+    "latent codebook": [*_CODEBOOK, "--sae.codebook-variant", "latent", "--sae.levels", "12"],
 }  # fmt: skip
 _DATA = ["--data.context-size", "16", "--data.batch-tokens", "64", "--data.heldout-share", "0.2"]
 
