@@ -42,7 +42,7 @@ def capture(
         raise ConfigError("got no hooks to capture; give at least one name")
     if any(model.owner(name)[0] is not model for name in hooks):
         return _capture_each(model, token_ids, hooks, attention_mask, position_ids)
-    _check_tokens(model, token_ids)
+    check_tokens(model, token_ids)
     acts: dict[str, Tensor] = {}
 
     def keep(name: str) -> Visit:
@@ -57,7 +57,7 @@ def capture(
         for point in points:
             stack.enter_context(point.attach(model.hf, keep(point.name)))
         _forward(model, token_ids, attention_mask, position_ids)
-    return _separate(acts, hooks, n_rows=token_ids.shape[0])
+    return separate(acts, hooks, n_rows=token_ids.shape[0])
 
 
 def _capture_each(
@@ -115,7 +115,7 @@ def _forward(model: Model, token_ids: Tensor, attention_mask: Tensor | None, pos
     raise ModelError("a captured module never ran (compiled models ignore new hooks); load the model without compiling")
 
 
-def _separate(acts: Mapping[str, Tensor], hooks: Sequence[str], n_rows: int) -> dict[str, Tensor]:
+def separate(acts: Mapping[str, Tensor], hooks: Sequence[str], n_rows: int) -> dict[str, Tensor]:
     """One tensor per hook, none sharing memory with another (two names may mean one tensor)."""
     seen: set[int] = set()
     out = {}
@@ -127,7 +127,7 @@ def _separate(acts: Mapping[str, Tensor], hooks: Sequence[str], n_rows: int) -> 
     return out
 
 
-def _check_tokens(model: Model, token_ids: Tensor) -> None:
+def check_tokens(model: Model, token_ids: Tensor) -> None:
     if token_ids.ndim != 2 or token_ids.shape[1] > model.context_size:
         raise ShapeError(
             f"got token ids of shape {tuple(token_ids.shape)}; expected (rows, positions) with at most "

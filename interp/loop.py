@@ -5,7 +5,6 @@ logging, saving and stopping belong to whoever iterates (see interp.recording).
 """
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -17,6 +16,7 @@ from torch import Tensor
 from interp.code import Code
 from interp.config import Config
 from interp.errors import NonFiniteError
+from interp.timing import Laps, laps_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +82,9 @@ class BatchSource(Protocol):
 
 @runtime_checkable
 class TimedSource(Protocol):
-    """A source of batches that tells waiting for its input apart from what it does with it."""
+    """A source of batches with a clock, by which it ends a stretch as "harvest" where it waited for its input."""
 
-    seconds_harvest: float
-    """Seconds spent on the input, ever."""
+    laps: Laps
 
 
 class Schedule(Config):
@@ -114,7 +113,8 @@ class Schedule(Config):
 class StepDone:
     """A finished step. `step` counts finished steps, so it is 1 after the first.
 
-    Units: seconds_shuffle is the part of seconds_batch that went into mixing, where the source tells.
+    `laps` has the seconds of all steps so far: of "harvest" (making batches), "shuffle" (mixing them, where the source
+    tells) and "update" (the steps themselves), and what else the source counted.
     """
 
     step: int
@@ -122,9 +122,7 @@ class StepDone:
     report: StepReport
     lr: float
     grad_norm: float
-    seconds_batch: float
-    seconds_update: float
-    seconds_shuffle: float = 0.0
+    laps: Laps
 
 
 def update(
@@ -194,21 +192,22 @@ def fit(
 ) -> Iterator[StepDone]:
     """Run steps start_step + 1 … n_steps and yield each when it is done."""
     n_tokens = start_tokens
+    told = isinstance(batches, TimedSource)
+    laps = batches.laps if isinstance(batches, TimedSource) else laps_on(_device_of(optimiser))
     for step in range(start_step, n_steps):
-        batch, seconds_batch, seconds_shuffle = _next_timed(batches)
-        begun = time.perf_counter()
+        # What whoever iterates does between two steps is not theirs.
+        laps.begin()
+        batch = next(batches)
+        laps.end("shuffle" if told else "harvest")
         report = task.losses(batch)
         lr = schedule.at(step, n_steps)
         norm = update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step + 1)
+        laps.end("update")
         n_tokens += report.n_tokens
-        seconds_update = time.perf_counter() - begun
-        yield StepDone(step + 1, n_tokens, report, lr, norm, seconds_batch, seconds_update, seconds_shuffle)
+        yield StepDone(step + 1, n_tokens, report, lr, norm, laps)
 
 
-def _next_timed(batches: BatchSource) -> tuple[Any, float, float]:
-    """The next batch, the seconds it took and those of them that went into mixing."""
-    timed = batches if isinstance(batches, TimedSource) else None
-    waited, begun = timed.seconds_harvest if timed else 0.0, time.perf_counter()
-    batch = next(batches)
-    seconds = time.perf_counter() - begun
-    return batch, seconds, max(0.0, seconds - (timed.seconds_harvest - waited)) if timed else 0.0
+def _device_of(optimiser: torch.optim.Optimizer) -> torch.device:
+    parameters = (p for group in optimiser.param_groups for p in group["params"])
+    device: torch.device = next(parameters).device
+    return device

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -237,18 +238,21 @@ def wrap_model(
     return Model(body.eval(), tokenizer, name, family, content_hash or hash_weights(body), Sizes.of(hf.config))
 
 
-def resolve_device(device: str) -> torch.device:
-    """ "auto" is CUDA where there is one.
+def resolve_device(device: str, *, setting: str = "device") -> torch.device:
+    """ "auto" is CUDA where there is one; "cuda:1" is the second GPU.
 
-    Raises: ConfigError if CUDA is asked for and absent, or the name is unknown.
+    Raises: ConfigError, naming the setting, if a GPU is asked for and absent, or the name is unknown.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda"):
-        raise ConfigError(f"device: got {device!r}; expected auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: got 'cuda', but this machine or this torch has no CUDA; use auto or cpu")
-    return torch.device(device)
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", device):
+        raise ConfigError(f"{setting}: got {device!r}; expected auto, cpu or cuda (cuda:1 for the second GPU)")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ConfigError(f"{setting}: got {device!r}, but this machine or this torch has no CUDA; use auto or cpu")
+    found = torch.device(device)
+    if found.index is not None and found.index >= (n := torch.cuda.device_count()):
+        raise ConfigError(f"{setting}: got {device!r}, but this machine has {n} GPUs; give cuda:0 to cuda:{n - 1}")
+    return found
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:

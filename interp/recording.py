@@ -153,7 +153,7 @@ def record(
             clock.add(done)
             row = None
             if recording.logs(done.step, n_steps):
-                row = row_of(done) | (more(done) if more else {}) | clock.read()
+                row = row_of(done) | (more(done) if more else {}) | clock.read(done)
                 metrics.write(row)
             if recording.saves(done.step, n_steps):
                 save(done)
@@ -197,30 +197,30 @@ def row_of(done: StepDone) -> Row:
     return row | {"lr": done.lr, "grad_norm": done.grad_norm}
 
 
+STRETCHES = ("harvest", "shuffle", "update")
+"""Stretches that a run's time is made of, one after another."""
+BESIDE = ("text", "ahead")
+"""What lies inside a stretch or beside all: waiting for text is a part of harvest; ahead is the work of threads."""
+
+
 class _Clock:
     """Throughput between two readings."""
 
     def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._tokens, self._batch, self._shuffle, self._update = 0, 0.0, 0.0, 0.0
+        self._tokens = 0
+        self._before: dict[str, float] = {}
 
     def add(self, done: StepDone) -> None:
         self._tokens += done.report.n_tokens
-        self._batch += done.seconds_batch
-        self._shuffle += done.seconds_shuffle
-        self._update += done.seconds_update
 
-    def read(self) -> Row:
-        seconds = max(self._batch + self._update, 1e-9)
-        row: Row = {
-            "tokens_per_s": round(self._tokens / seconds, 1),
-            "seconds_harvest": round(self._batch - self._shuffle, 4),
-            "seconds_shuffle": round(self._shuffle, 4),
-            "seconds_update": round(self._update, 4),
-        }
-        self._forget()
+    def read(self, done: StepDone) -> Row:
+        now = done.laps.totals()
+        taken = {name: seconds - self._before.get(name, 0.0) for name, seconds in now.items()}
+        seconds = max(sum(taken.get(name, 0.0) for name in STRETCHES), 1e-9)
+        row: Row = {"tokens_per_s": round(self._tokens / seconds, 1)}
+        row |= {f"seconds_{name}": round(taken.get(name, 0.0), 4) for name in STRETCHES}
+        row |= {f"seconds_{name}": round(taken[name], 4) for name in BESIDE if name in taken}
+        self._tokens, self._before = 0, now
         return row
 
 

@@ -4,16 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from interp.activations.courier import same_device
+from interp.activations.delivery import Delivered
 from interp.activations.harvest import ActivationSource
 from interp.activations.spread import open_harvest
 from interp.activations.store import StoredActivations
 from interp.datasets import DataConfig, TokenStream, open_stream
 from interp.distributed import ALONE, Ranks
 from interp.errors import ConfigError
-from interp.models import Model, load_model
+from interp.models import Model, load_model, resolve_device
 from interp.runs import RunManifest
 from saes.facts import data_difference
 from saes.train_config import OTHER, TrainConfig
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +49,56 @@ class Origin:
 def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None, *, ranks: Ranks = ALONE) -> Origin:
     """The source that `config` names, harvested at `hooks` (by default those the config reads and reconstructs).
 
-    Several ranks share the forward passes, and each gets everything.
+    Several ranks share the forward passes, and each gets everything. Activations come on the SAE's device.
 
-    Raises: ConfigError if activations on disk were collected otherwise than the config says; UnknownHookError for a
-    hook that the model lacks.
+    Raises: ConfigError if activations on disk were collected otherwise than the config says, or a device is not there;
+    UnknownHookError for a hook that the model lacks.
     """
+    device = _used_device(config, ranks)
     names = tuple(hooks if hooks is not None else config.all_hooks)
     if config.activations is not None:
         if config.randomise_model is not None:
             raise ConfigError("randomise_model: cannot apply to activations read from disk; leave one of the two out")
         store = StoredActivations(config.activations, hooks=names)
         check_same_recipe(config, store.manifest)
-        return Origin(store, store.manifest.model, store.manifest.data)
+        return Origin(_delivered(store, config, CPU, device), store.manifest.model, store.manifest.data)
     model = load_models(config)
     for hook in names:
         model.hook(hook)
     stream = open_stream(config.dataset, model, config.data)
-    return Origin(open_harvest(model, stream, names, ranks), model.facts, stream.facts, stream)
+    source = open_harvest(model, stream, names, ranks, config.harvest)
+    if not same_device(model.device, device):
+        source = _delivered(source, config, model.device, device)
+    return Origin(source, model.facts, stream.facts, stream)
+
+
+def _used_device(config: TrainConfig, ranks: Ranks) -> torch.device:
+    """The SAE's device, which becomes the current one.
+
+    Raises: ConfigError if a device is not there, or ranks shall have two each.
+    """
+    device = resolve_device(config.device)
+    if config.model_device is not None:
+        other = resolve_device(config.model_device, setting="model_device")
+        if ranks.n > 1 and not same_device(other, device):
+            raise ConfigError(
+                f"model_device: got {config.model_device} on {ranks.n} ranks, each of which has one device for its "
+                "model and its part of the SAE; leave it out"
+            )
+    if device.index is not None:
+        # Kernels are launched on the current GPU.
+        torch.cuda.set_device(device)
+    return device
+
+
+def _delivered(
+    source: ActivationSource, config: TrainConfig, made_on: torch.device, device: torch.device
+) -> ActivationSource:
+    """The source's activations on the SAE's device, made ahead if the config says so."""
+    n_ahead = config.harvest.n_ahead(made_on, device)
+    if n_ahead == 0 and same_device(made_on, device):
+        return source
+    return Delivered(source, device, n_ahead=n_ahead)
 
 
 def load_models(config: TrainConfig, *, name: str | None = None, device: str | None = None) -> Model:
@@ -67,7 +106,7 @@ def load_models(config: TrainConfig, *, name: str | None = None, device: str | N
 
     Raises: ModelError for models that cannot be loaded, or do not read the same tokens.
     """
-    where: dict[str, Any] = {"device": device or config.device, "dtype": config.dtype}
+    where: dict[str, Any] = {"device": device or config.model_device or config.device, "dtype": config.dtype}
     model = load_model(name or config.model, randomise_seed=config.randomise_model, **where)
     if config.other_model is None:
         return model

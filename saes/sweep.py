@@ -20,6 +20,7 @@ from interp.fitting import FolderFit
 from interp.loop import StepDone
 from interp.models import resolve_device
 from interp.recording import ProgressLines, Row
+from interp.timing import Laps
 from saes.origin import Origin, open_origin
 from saes.sweep_config import Member, SweepConfig
 from saes.sweep_folder import SweepFolder, SweepRecord
@@ -61,6 +62,7 @@ def sweep(
     if on_start is not None:
         on_start(record)
     with ExitStack() as opened:
+        opened.callback(shared.batches.close)
         lanes = {name: _lane(config, fit, shared, opened) for name, fit in fits.items()}
         to_same_place(shared, ranks, placed=bool(fits))
         record = _train(config, folder, record, shared, lanes, ranks)
@@ -117,14 +119,19 @@ class _Lane:
     """A member on its way: its steps and what they took."""
 
     steps: Iterator[tuple[StepDone, Row | None]]
-    seconds: float = 0.0
     n_steps: int = 0
+    _laps: Laps | None = None
 
     def advance(self) -> None:
         """One step with the batch that was fetched."""
         done, _ = next(self.steps)
-        self.seconds += done.seconds_update
+        self._laps = done.laps
         self.n_steps += 1
+
+    @property
+    def seconds(self) -> float:
+        """What the steps took."""
+        return 0.0 if self._laps is None else self._laps.totals()["update"]
 
 
 def _begin(

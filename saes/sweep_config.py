@@ -16,8 +16,8 @@ from saes.train_config import TrainConfig
 _STREAM = "it changes the stream of activations, which all members share; run a sweep for each"
 _STEPS = "all members take the same steps, and log and save at the same ones"
 SHARED = {
-    **dict.fromkeys(("model", "dataset", "data", "batch_size", "shuffle", "device", "dtype"), _STREAM),
-    **dict.fromkeys(("activations", "randomise_model", "other_model"), _STREAM),
+    **dict.fromkeys(("model", "dataset", "data", "batch_size", "shuffle", "device", "model_device"), _STREAM),
+    **dict.fromkeys(("activations", "randomise_model", "other_model", "dtype", "harvest"), _STREAM),
     **dict.fromkeys(("tokens", "recording"), _STEPS),
     "out": "members stand in runs/ of the sweep's own folder",
 }

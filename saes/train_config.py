@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from interp.activations.blocks import ShuffleConfig
+from interp.activations.harvest import HarvestConfig
 from interp.config import Config, Seed
 from interp.counts import TokenCount
 from interp.datasets import DataConfig
@@ -45,7 +46,9 @@ class TrainConfig(Config):
     seed: Seed = 0
     """Seed of initial weights and, unless shuffle.seed says otherwise, of shuffling."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda (cuda:1 for the second GPU): where the SAE and the shuffle buffer are."""
+    model_device: str | None = None
+    """Device of the language model, if it is another: the model then runs ahead while the SAE is trained."""
     dtype: str = "float32"
     """Number format of the model's forward pass: float32, bfloat16 or float16. The SAE is always float32."""
     batch_size: int = Field(2048, ge=1)
@@ -62,6 +65,7 @@ class TrainConfig(Config):
     """adam, fused; or muon for the two weight matrices and adam for the rest."""
     sae: SAEConfig = SAEConfig()
     data: DataConfig = DataConfig()
+    harvest: HarvestConfig = HarvestConfig()
     shuffle: ShuffleConfig = ShuffleConfig()
     schedule: Schedule = Schedule()
     recording: Recording = Recording()
@@ -78,6 +82,8 @@ class TrainConfig(Config):
             raise ValueError(
                 f"other_model: got {self.other_model} and no hook of it; name one in more_hooks as {OTHER}…"
             )
+        if self.activations is not None and (self.model_device is not None or self.harvest.compile):
+            raise ValueError("activations: no model runs; leave model_device and harvest.compile out")
         if self.hook_out is None and self.sae.skip:
             raise ValueError("sae.skip: a skip connection belongs to a transcoder; give hook_out too")
         if self.sae.architecture == CODEBOOK and len(self.all_hooks) > 1:

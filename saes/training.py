@@ -1,6 +1,7 @@
 """`interp train`: from a config to a run folder with a trained SAE. Composes the parts; holds no mathematics."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from interp.loop import StepDone
 from interp.models import resolve_device
 from interp.recording import Row
 from interp.runs import RunFolder, RunManifest
+from interp.timing import laps_on
 from saes.architectures import create_sae
 from saes.base import SAE
 from saes.initialise import initialise
@@ -27,7 +29,13 @@ from saes.warm_start import warm_start
 from saes.wiring import unit_rows
 
 # May differ between a run and its continuation: none of them changes what is computed.
-FREE_ON_RESUME = ("out", "recording.log_every", "recording.checkpoint_every", "recording.keep_checkpoints")
+FREE_ON_RESUME = (
+    "out",
+    "harvest.prefetch",
+    "recording.log_every",
+    "recording.checkpoint_every",
+    "recording.keep_checkpoints",
+)
 SAMPLE_TOKENS = 8192
 """Tokens from which b_dec and the input scale are taken; at most what the shuffle buffer holds."""
 
@@ -87,22 +95,22 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
     if start.finished:
         return RunFolder(config.out)
     origin = open_origin(config)
-    batches = shuffled(config, origin)
-    state = load_checkpoint(start.checkpoint) if start.checkpoint is not None else None
-    fit = begin_fit(config, origin, batches, state=state, goes_on=start.goes_on)
-    fit_in_folder(
-        fit.run,
-        fit.sae,
-        fit.optimiser,
-        batches,
-        label="train",
-        schedule=config.schedule,
-        n_steps=config.n_steps,
-        clip_norm=config.clip_norm,
-        recording=config.recording,
-        state=state,
-        more=fit.row,
-    )
+    with closing(shuffled(config, origin)) as batches:
+        state = load_checkpoint(start.checkpoint) if start.checkpoint is not None else None
+        fit = begin_fit(config, origin, batches, state=state, goes_on=start.goes_on)
+        fit_in_folder(
+            fit.run,
+            fit.sae,
+            fit.optimiser,
+            batches,
+            label="train",
+            schedule=config.schedule,
+            n_steps=config.n_steps,
+            clip_norm=config.clip_norm,
+            recording=config.recording,
+            state=state,
+            more=fit.row,
+        )
     finish_fit(fit)
     return fit.run
 
@@ -114,6 +122,7 @@ def shuffled(config: TrainConfig, origin: Origin) -> ShuffledActivations:
         batch_size=config.batch_size,
         block_tokens=config.shuffle.block_tokens,
         seed=config.shuffle_seed,
+        laps=laps_on(resolve_device(config.device)),
     )
 
 

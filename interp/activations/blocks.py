@@ -4,16 +4,16 @@ A cursor is where the block began in the source, which block it is, and how much
 re-harvests that one block.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from interp.activations.harvest import ActivationSource, Cursor
+from interp.activations.harvest import ActivationSource, Cursor, TellsSeconds
 from interp.code import ActivationBatch
 from interp.config import Config, Seed
+from interp.timing import HostLaps, Laps
 
 
 class ShuffleConfig(Config):
@@ -28,12 +28,21 @@ class ShuffleConfig(Config):
 class ShuffledActivations:
     """Batches of exactly `batch_size` tokens in a random order that depends on the seed alone."""
 
-    def __init__(self, source: ActivationSource, *, batch_size: int, block_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        source: ActivationSource,
+        *,
+        batch_size: int,
+        block_tokens: int,
+        seed: int,
+        laps: Laps | None = None,
+    ) -> None:
+        """`laps` is the clock of the device that the activations are on; unset: the host's."""
         self._source, self._batch_size, self._seed = source, batch_size, seed
         self._block_tokens = max(1, block_tokens // batch_size) * batch_size
         self._block: ActivationBatch | None = None
-        self.seconds_harvest = 0.0
-        """What waiting for the source took so far; the rest of the time went into mixing."""
+        self.laps = laps or HostLaps()
+        """Waiting for the source counts as "harvest", with what the source says of it; the rest is "shuffle"."""
         self.seek({})
 
     @property
@@ -52,9 +61,14 @@ class ShuffledActivations:
         self._rest: tuple[Cursor, int, ActivationBatch] | None = None
         self._filled = False
 
+    def close(self) -> None:
+        """Let go of the source, so that its threads end; the next batch would harvest the block again."""
+        self.seek(self.cursor())
+
     def peek(self, n_tokens: int) -> ActivationBatch:
         """A random sample of the current block (at most its size), which is not used up by it."""
         if not self._filled:
+            self.laps.begin()
             self._fill()
         return self._gather(self._order[:n_tokens])
 
@@ -108,10 +122,15 @@ class ShuffledActivations:
             yield start, 0, chunk
 
     def _timed(self, chunks: Iterator[tuple[Cursor, ActivationBatch]]) -> Iterator[tuple[Cursor, ActivationBatch]]:
+        told = dict(self._source.seconds) if isinstance(self._source, TellsSeconds) else {}
         while True:
-            begun = time.perf_counter()
+            self.laps.end("shuffle")
             chunk = next(chunks, None)
-            self.seconds_harvest += time.perf_counter() - begun
+            self.laps.end("harvest")
+            now = dict(self._source.seconds) if isinstance(self._source, TellsSeconds) else {}
+            for name, seconds in now.items():
+                self.laps.add(name, seconds - told.get(name, 0.0))
+            told = now
             if chunk is None:
                 return
             yield chunk

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from interp.activations.harvest import HarvestConfig
 from interp.activations.spread import open_harvest
 from interp.activations.store import StoreConfig, read_along, write_store
 from interp.config import Config, Seed
@@ -36,6 +37,7 @@ class CollectConfig(Config):
     dtype: str = "float32"
     """Number format of the model and of what is written: float32, bfloat16 or float16."""
     data: DataConfig = DataConfig()
+    harvest: HarvestConfig = HarvestConfig()
     store: StoreConfig = StoreConfig()
 
     @field_validator("hooks")
@@ -59,11 +61,11 @@ def collect(config: CollectConfig, *, resume: bool = False, ranks: Ranks = ALONE
     check_devices(ranks, model.device)
     stream = open_stream(config.dataset, model, config.data)
     ranks.check_same("model and data", [model.facts.get("content_hash"), stream.facts])
-    source = open_harvest(model, stream, config.hooks, ranks)
+    source = open_harvest(model, stream, config.hooks, ranks, config.harvest)
 
     def begin() -> dict[str, Any]:
         if goes_on:
-            run.check_same_config(config, may_differ=("tokens", "out"))
+            run.check_same_config(config, may_differ=("tokens", "out", "harvest.prefetch"))
             run.check_same_inputs(model=model.facts, data=stream.facts)
         else:
             data = {**stream.facts, **stream.overlap(stream.with_split("heldout"))}

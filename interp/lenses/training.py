@@ -24,6 +24,7 @@ from interp.loop import BatchSource, Schedule, Trainable
 from interp.models import Model, load_model
 from interp.recording import progress_of_stages
 from interp.runs import RunFolder, RunManifest
+from interp.timing import laps_on
 
 # May differ between a run and its continuation: none of them changes what is computed in training.
 FREE_ON_RESUME = (
@@ -118,6 +119,7 @@ def _prepare_tuned(config: LensConfig, lens: TunedLens, stream: TokenStream) -> 
         batch_size=tuned.batch_size,
         block_tokens=config.shuffle.block_tokens,
         seed=config.seed if config.shuffle.seed is None else config.shuffle.seed,
+        laps=laps_on(lens.model.device),
     )
     optimiser = torch.optim.SGD(
         lens.parameters(),

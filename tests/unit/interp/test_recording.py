@@ -7,6 +7,7 @@ from interp.errors import NonFiniteError
 from interp.health.stops import read_stop
 from interp.loop import StepDone, StepReport
 from interp.recording import MetricsFile, ProgressLines, Recording, progress_of_stages, record, shown
+from interp.timing import HostLaps
 
 
 def test_progress_without_a_total_tells_how_much_is_done(capsys):
@@ -30,13 +31,17 @@ def test_each_stage_has_a_bar_of_its_own(capsys):
     assert capsys.readouterr().err.splitlines() == ["features: 2/2", "statistics: 7/7"]
 
 
-def _step(step, *, batch, update, shuffle):
-    report = StepReport(torch.tensor(1.0), {}, 100)
-    return StepDone(step, 100 * step, report, 1e-3, 0.5, batch, update, shuffle)
+def _steps(n_steps, **seconds):
+    """Steps that each take so much, by name."""
+    laps = HostLaps()
+    for step in range(1, n_steps + 1):
+        for name, value in seconds.items():
+            laps.add(name, value)
+        yield StepDone(step, 100 * step, StepReport(torch.tensor(1.0), {}, 100), 1e-3, 0.5, laps)
 
 
 def test_the_time_of_a_row_is_that_of_its_steps(tmp_path):
-    steps = [_step(n, batch=0.5, update=0.25, shuffle=0.125) for n in (1, 2, 3, 4)]
+    steps = _steps(4, harvest=0.375, shuffle=0.125, update=0.25, ahead=0.5)
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     for _ in record(steps, metrics, n_steps=4, recording=Recording(log_every=2), save=lambda _: None):
         pass
@@ -45,7 +50,10 @@ def test_the_time_of_a_row_is_that_of_its_steps(tmp_path):
     assert [row["step"] for row in rows] == [2, 4]
     for row in rows:
         assert (row["seconds_harvest"], row["seconds_shuffle"], row["seconds_update"]) == (0.75, 0.25, 0.5)
+        # What threads did meanwhile takes nobody's time.
         assert row["tokens_per_s"] == pytest.approx(200 / 1.5, abs=0.1)
+        assert row["seconds_ahead"] == 1.0
+        assert "seconds_text" not in row
 
 
 def _driven(folder, steps, n_steps):
@@ -57,7 +65,7 @@ def _driven(folder, steps, n_steps):
 
 
 def _failing(error):
-    yield _step(1, batch=0.1, update=0.1, shuffle=0.0)
+    yield from _steps(1, harvest=0.1, update=0.1)
     raise error
 
 
@@ -79,7 +87,7 @@ def test_what_ends_a_run_early_is_noted_until_it_goes_on(tmp_path, error, reason
 
 
 def test_a_run_that_its_driver_leaves_was_interrupted_unless_it_was_done(tmp_path):
-    steps = [_step(n, batch=0.1, update=0.1, shuffle=0.0) for n in (1, 2)]
+    steps = list(_steps(2, harvest=0.1, update=0.1))
     for taken, interrupted in ((1, True), (2, False)):
         driven = _driven(tmp_path, iter(steps), 2)
         for _ in range(taken):
@@ -89,7 +97,7 @@ def test_a_run_that_its_driver_leaves_was_interrupted_unless_it_was_done(tmp_pat
 
 
 def test_troubles_are_told_once_as_they_arise(capsys):
-    rows = [(_step(n, batch=0.1, update=0.1, shuffle=0.0), _bad_row(n)) for n in range(1, 31)]
+    rows = [(done, _bad_row(done.step)) for done in _steps(30, harvest=0.1, update=0.1)]
     assert len(list(shown(rows, label="train", n_steps=30))) == 30
     told = [line for line in capsys.readouterr().err.splitlines() if "critical" in line]
     assert len(told) == 1

@@ -170,10 +170,10 @@ def test_waiting_for_the_model_is_told_apart_from_mixing(source):
                 yield pair
 
     blocks = _shuffled(Slow())
-    assert blocks.seconds_harvest == 0
+    assert blocks.laps.totals() == {}
     next(blocks)
-    filled = blocks.seconds_harvest
+    filled = blocks.laps.totals()["harvest"]
     assert filled >= 0.04
     for _ in range(6):
         next(blocks)
-    assert blocks.seconds_harvest == filled
+    assert blocks.laps.totals()["harvest"] == filled
