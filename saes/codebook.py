@@ -3,6 +3,7 @@
 Axes: b tokens, s sampled tokens, d width of the activations, f codes, p codes of a part, k active codes, m dead codes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -60,14 +61,16 @@ class CosineCodebook(CodebookSAE):
         left, walked = centred, []
         for index, part in enumerate(self.parts):
             seen = left[:, part.columns]
-            found = nearest_codes(seen, self.W_enc[part.codes, part.columns], part.k, self._dtype) + part.codes.start
+            found = nearest_codes(seen, self.W_enc[part.codes, part.columns], part.k, self.dtype).codes
+            found = found + part.codes.start
             walked.append((seen, found))
             if self.sequential and index + 1 < len(self.parts):
                 left = left - self.share * self.W_dec[found.flatten()].view(*found.shape, -1).sum(1)
         return walked
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
+        """Number format of the product with the codes' directions."""
         return torch.bfloat16 if self.config.encoder_dtype == "bfloat16" else self.W_enc.dtype
 
     def reconstruct(
@@ -129,15 +132,20 @@ class CosineCodebook(CodebookSAE):
             self.W_dec[part.codes] = 0
             self.W_dec[part.codes, part.columns] = rows * self._per_code(part)
             if self.sequential:
-                found = nearest_codes(seen, torch.nn.functional.normalize(rows, dim=1), part.k)
+                found = nearest_codes(seen, torch.nn.functional.normalize(rows, dim=1), part.k).codes
                 left = left - rows[found.flatten()].view(*found.shape, -1).sum(1) / part.k
         self.refresh()
 
     @torch.no_grad()
-    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"]) -> None:
-        for part, (seen, _) in zip(self.parts, self._walk(tokens), strict=True):
+    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"], own: slice = slice(None)) -> None:
+        self.renew_from(dead, [seen for seen, _ in self._walk(tokens[own])])
+
+    @torch.no_grad()
+    def renew_from(self, dead: Int[Tensor, " m"], seen: Sequence[Float[Tensor, "m _"]]) -> None:
+        """Make each dead code what its part is to code of one token, told for every part."""
+        for part, of_part in zip(self.parts, seen, strict=True):
             own = (dead >= part.codes.start) & (dead < part.codes.stop)
-            self.W_dec[dead[own], part.columns] = seen[own] * self._per_code(part)
+            self.W_dec[dead[own], part.columns] = of_part[own] * self._per_code(part)
 
     def renewed_parameters(self, dead: Int[Tensor, " m"]) -> tuple[tuple[torch.nn.Parameter, Any], ...]:
         return ((self.W_dec, dead),)
@@ -166,11 +174,19 @@ def parts_of(config: SAEConfig, d_in: int) -> tuple[Part, ...]:
     return tuple(Part(slice(i * size, (i + 1) * size), columns[i], k) for i in range(n))
 
 
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The codes of largest cosine with each token, ascending, and their products with it."""
+
+    codes: Int[Tensor, "b k"]
+    products: Float[Tensor, "b k"]
+
+
 @torch.no_grad()
 def nearest_codes(
     x: Float[Tensor, "b d"], directions: Float[Tensor, "p d"], k: int, dtype: torch.dtype = torch.float32
-) -> Int[Tensor, "b k"]:
-    """The k unit directions of largest cosine with each row, ascending; of equals the first.
+) -> Nearest:
+    """The k unit directions of largest cosine with each row; of equals the first.
 
     The norm of a row changes no order, so that this is an encoder's product and its selection. Rows with fewer than k
     positive cosines, which that passes over, are ranked whole.
@@ -180,12 +196,14 @@ def nearest_codes(
     counts = code.row_offsets.diff()
     short = (counts < k).nonzero()[:, 0]
     if short.numel() == 0:
-        return code.features.long().view(-1, k)
-    found = x.new_empty(x.shape[0], k, dtype=torch.int64)
-    found[counts == k] = code.features[(counts == k)[code.rows()]].long().view(-1, k)
+        return Nearest(code.features.long().view(-1, k), code.values.view(-1, k))
+    found, products = x.new_empty(x.shape[0], k, dtype=torch.int64), x.new_empty(x.shape[0], k)
+    whole = (counts == k)[code.rows()]
+    found[counts == k], products[counts == k] = code.features[whole].long().view(-1, k), code.values[whole].view(-1, k)
     cosines = (x[short].to(dtype) @ directions.t().to(dtype)).to(x.dtype)
     found[short] = cosines.sort(dim=1, descending=True, stable=True).indices[:, :k].sort(dim=1).values
-    return found
+    products[short] = cosines.gather(1, found[short])
+    return Nearest(found, products)
 
 
 @torch.no_grad()
@@ -197,10 +215,10 @@ def settled(
     A code moves to the mean of the tokens that take it; one that none takes stays.
     """
     for _ in range(n_rounds):
-        found = nearest_codes(x, torch.nn.functional.normalize(rows, dim=1), k)
+        found = nearest_codes(x, torch.nn.functional.normalize(rows, dim=1), k).codes
         taken = found.new_zeros(rows.shape[0]).index_add_(0, found.flatten(), torch.ones_like(found.flatten()))
         sums = torch.zeros_like(rows).index_add_(0, found.flatten(), x.repeat_interleave(k, dim=0))
         rows = torch.where(taken[:, None] > 0, sums / taken.clamp(min=1)[:, None], rows)
-    found = nearest_codes(x, torch.nn.functional.normalize(rows, dim=1), k)
+    found = nearest_codes(x, torch.nn.functional.normalize(rows, dim=1), k).codes
     made = rows[found.flatten()].view(*found.shape, -1).mean(1)
     return rows * ((made * x).sum() / made.square().sum().clamp(min=1e-30))

@@ -51,8 +51,11 @@ class CodebookSAE(SAE, ABC):
         """Recompute what follows from the parameters, after they have moved."""
 
     @abstractmethod
-    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"]) -> None:
-        """Make each dead code that of one centred token; refreshing is left to the caller."""
+    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"], own: slice = slice(None)) -> None:
+        """Make each dead code that of one of the centred tokens, of which `own` are for these.
+
+        Refreshing is left to the caller.
+        """
 
     @abstractmethod
     def renewed_parameters(self, dead: Int[Tensor, " m"]) -> tuple[tuple[torch.nn.Parameter, Any], ...]:

@@ -118,8 +118,8 @@ class LatentCodebook(CodebookSAE):
         self.values.copy_(torch.where(taken.view_as(means) > 0, means, self.values))
 
     @torch.no_grad()
-    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"]) -> None:
-        self.values.view(-1)[dead] = (tokens * self.encoder[dead // self.config.levels]).sum(1)
+    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "m d"], own: slice = slice(None)) -> None:
+        self.values.view(-1)[dead] = (tokens[own] * self.encoder[dead // self.config.levels]).sum(1)
 
     def renewed_parameters(self, dead: Int[Tensor, " m"]) -> tuple[tuple[nn.Parameter, Any], ...]:
         return ((self.values, (dead // self.config.levels, dead % self.config.levels)),)

@@ -7,7 +7,7 @@ Axes: b tokens, d width of the input, o width of the output, m dead features.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -36,11 +36,21 @@ def due(sae: "SAE", n_tokens: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Dead features of this rank that start anew, the token from which each does, and how many all ranks have."""
+    """Tokens for the dead features of all ranks; those of this rank that start anew, and which tokens are theirs."""
 
+    of_all: Int[Tensor, " n"]
     features: Int[Tensor, " m"]
-    tokens: Int[Tensor, " m"]
-    n: int
+    own: slice
+
+    @property
+    def n(self) -> int:
+        """How many features of all ranks start anew."""
+        return self.of_all.shape[0]
+
+    @property
+    def tokens(self) -> Int[Tensor, " m"]:
+        """For each of this rank's its token."""
+        return self.of_all[self.own]
 
 
 @torch.no_grad()
@@ -86,24 +96,46 @@ def resample(
 
 
 @torch.no_grad()
-def resample_codes(sae: "CodebookSAE", batch: ActivationBatch | None, optimiser: torch.optim.Optimizer) -> int:
+def resample_codes(
+    sae: "CodebookSAE",
+    batch: ActivationBatch | None,
+    optimiser: torch.optim.Optimizer,
+    *,
+    ranks: Ranks = ALONE,
+    whole: "Renewable | None" = None,
+) -> int:
     """Make each dead code that of a token drawn in proportion to its squared loss; the optimiser forgets.
 
     A code is compared with the token itself, so it begins as that (or as what earlier stages leave of it). Gives how
-    many there were; where more codes are dead than there are tokens in the batch, the rest waits.
+    many there were; where more codes are dead than there are tokens in the batch, the rest waits. On several ranks
+    `sae` has this rank's codes and `whole` speaks for those of all.
 
     Raises: ConfigError if the report of the step did not hold its batch.
     """
     batch = _checked(sae, batch)
     dead = _dead(sae)
-    if dead.numel() == 0:
+    counts = ranks.all_objects(dead.shape[0])
+    if sum(counts) == 0:
         return 0
-    drawn = _drawn(sae, dead, sae.residual(batch), [dead.shape[0]], 0)
-    sae.renew(drawn.features, sae.centred(batch.stacked(sae.hooks_in))[drawn.tokens])
+    of_all = sae if whole is None else whole
+    drawn = _drawn(sae, dead, of_all.residual(batch), counts, ranks.rank)
+    of_all.renew(drawn.features, sae.centred(batch.stacked(sae.hooks_in))[drawn.of_all], drawn.own)
     sae.refresh()
     sae.restart(drawn.features)
     _forget(optimiser, sae.renewed_parameters(drawn.features))
     return drawn.n
+
+
+class Renewable(Protocol):
+    """A codebook, or all parts of one."""
+
+    def residual(self, batch: ActivationBatch) -> Float[Tensor, "b o"]:
+        """What the codes leave of the scaled activation."""
+        ...
+
+    def renew(self, dead: Int[Tensor, " m"], tokens: Float[Tensor, "n d"], own: slice) -> None:
+        """Make each dead code that of one of the centred tokens, of which `own` are for these."""
+        ...
 
 
 def mean_over(x: Float[Tensor, " f"], chosen: Float[Tensor, " f"], ranks: Ranks) -> Float[Tensor, ""] | None:
@@ -128,9 +160,9 @@ def _drawn(
     """Tokens for the dead of all ranks, of which each takes those of its own: ranks hold ascending features."""
     generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + int(sae.n_updates))
     chosen = _draw(residual.square().sum(1).square(), sum(counts), generator).to(dead.device)
-    before = sum(counts[:rank])
-    own = chosen[before : before + dead.shape[0]]
-    return Drawn(dead[: own.shape[0]], own, chosen.shape[0])
+    before = min(sum(counts[:rank]), chosen.shape[0])
+    n_own = min(dead.shape[0], chosen.shape[0] - before)
+    return Drawn(chosen, dead[:n_own], slice(before, before + n_own))
 
 
 def _forget(optimiser: torch.optim.Optimizer, entries: Iterable[tuple[torch.nn.Parameter, Any]]) -> None:

@@ -18,7 +18,6 @@ from interp.code import ActivationBatch, Code
 from interp.distributed import Ranks
 from interp.errors import ConfigError
 from interp.loop import StepReport
-from saes.architectures import create_sae
 from saes.base import SAE, Weights
 from saes.batch_topk import BatchSelectedSAE, running_threshold
 from saes.config import SAEConfig
@@ -32,9 +31,6 @@ from saes.ops.sparse import Pattern, encode_values
 from saes.prefixes import prefixes_of_step
 from saes.resampling import due, resample
 from saes.step_report import Reconstruction, step_report
-
-SHARDED = ("topk", "batch_topk", "matryoshka", "standard", "gated", "jumprelu")
-"""Architectures that can be spread over ranks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +56,6 @@ class ShardedSAE:
     def __init__(self, own: SAE, config: SAEConfig, ranks: Ranks) -> None:
         self.own, self.config, self.ranks = own, config, ranks
         self.first, _ = ranks.span(config.d_sae)
-
-    @staticmethod
-    def create(config: SAEConfig, d_in: int, ranks: Ranks, **where: Any) -> "ShardedSAE":
-        """This rank's part, all weights zero; `where` is what `create_sae` takes.
-
-        Raises: ConfigError if the architecture cannot be spread, or a rank would have fewer than k features.
-        """
-        check_spreads(config, ranks)
-        begin, end = ranks.span(config.d_sae)
-        # A part has no prefixes of its own.
-        part = config.model_copy(update={"d_sae": end - begin, "prefixes": (), "n_prefixes": None})
-        return ShardedSAE(create_sae(part, d_in, **where), config, ranks)
 
     def losses(self, batch: ActivationBatch) -> StepReport:
         """Training loss of a batch, the same at every rank. The report's code has this rank's features alone."""
@@ -165,9 +149,10 @@ class ShardedSAE:
     def project_gradients(self) -> None:
         """As the whole does, once what each rank knows of b_dec's gradient is added up."""
         own = self.own
-        if own.b_dec.grad is None:
-            own.b_dec.grad = torch.zeros_like(own.b_dec)
-        self.ranks.add(own.b_dec.grad)
+        if own.b_dec.requires_grad:
+            if own.b_dec.grad is None:
+                own.b_dec.grad = torch.zeros_like(own.b_dec)
+            self.ranks.add(own.b_dec.grad)
         own.project_gradients()
 
     @torch.no_grad()
@@ -198,7 +183,10 @@ class ShardedSAE:
             # Where nothing fired it stays as it was.
             own.threshold.copy_(torch.where(least.isfinite(), moved, before))
         if self.config.revival == "resample" and due(own, report.n_tokens):
-            resample(own, report.batch, optimiser, ranks=self.ranks, residual_of=self.residual)
+            self._resample(report, optimiser)
+
+    def _resample(self, report: StepReport, optimiser: torch.optim.Optimizer) -> None:
+        resample(self.own, report.batch, optimiser, ranks=self.ranks, residual_of=self.residual)
 
     @torch.no_grad()
     def residual(self, batch: ActivationBatch) -> Float[Tensor, "b o"]:
@@ -219,17 +207,3 @@ class ShardedSAE:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take what `state_dict` gave."""
         self.own.load_state_dict(state_dict)
-
-
-def check_spreads(config: SAEConfig, ranks: Ranks) -> None:
-    """Raises: ConfigError if a dictionary cannot be spread over as many ranks."""
-    if config.architecture not in SHARDED:
-        raise ConfigError(
-            f"sae.architecture: got {config.architecture} on {ranks.n} ranks; expected {', '.join(SHARDED)}; "
-            "choose one, or train in one process"
-        )
-    if config.d_sae // ranks.n < (1 if config.penalised else config.k):
-        raise ConfigError(
-            f"sae.d_sae: got {config.d_sae:,} features on {ranks.n} ranks; each needs at least "
-            f"{'one' if config.penalised else f'k = {config.k}'}; start fewer ranks"
-        )

@@ -23,7 +23,8 @@ from saes.base import SAE
 from saes.metrics import DENSE_ABOVE
 from saes.optimiser import make_optimiser
 from saes.origin import Origin, open_origin
-from saes.sharded import ShardedSAE, check_spreads
+from saes.sharded import ShardedSAE
+from saes.sharded_create import check_spreads, create_sharded
 from saes.sharded_state import gather_state, gather_weights, scatter_state, scatter_weights
 from saes.training import SAMPLE_TOKENS, Fit, Start, empty_sae, find_start, finish_fit, open_run, shuffled, start_sae
 from saes.training import TrainConfig as TrainConfig
@@ -107,7 +108,7 @@ def _begin(
     """Every rank's part, with initial weights or the state that it goes on from."""
     widths = origin.source.widths
     d_in, d_out = (sum(widths[hook] for hook in hooks) for hooks in (config.hooks_in, config.hooks_out))
-    task = ShardedSAE.create(
+    task = create_sharded(
         config.sae,
         d_in,
         ranks,

@@ -16,7 +16,7 @@ from interp.distributed import Ranks
 from interp.errors import ConfigError, InterpError, RankLostError
 from interp.loop import update
 from saes.optimiser import make_optimiser
-from saes.sharded import ShardedSAE
+from saes.sharded_create import create_sharded
 from saes.sharded_training import train_on_ranks
 from saes.sweep import sweep
 from saes.sweep_config import SweepConfig
@@ -117,7 +117,7 @@ def _counted(ranks: Ranks, config: TrainConfig) -> dict[str, float]:
         received["parts"] += x.nbytes * (ranks.n - 1)
         gather(parts, x)
 
-    task = ShardedSAE.create(config.sae, 16, ranks, hooks_in=(config.hook,), token_budget=config.tokens)
+    task = create_sharded(config.sae, 16, ranks, hooks_in=(config.hook,), token_budget=config.tokens)
     torch.nn.init.normal_(task.own.W_enc)
     torch.nn.init.normal_(task.own.W_dec)
     optimiser = make_optimiser(task.own, 1e-3)

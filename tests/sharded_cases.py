@@ -16,6 +16,7 @@ from saes.ops.merge import merge_per_batch, merge_per_token
 from saes.ops.select import select_per_batch, select_per_token
 from saes.optimiser import make_optimiser
 from saes.sharded import ShardedSAE
+from saes.sharded_create import create_sharded
 from saes.sharded_state import gather_state, gather_weights, scatter_weights
 from tests.steps import HOOKS, batch_of, disturb, new_sae, planted
 
@@ -81,7 +82,7 @@ def one_of_many(ranks: Ranks, cases: list[Case]) -> list[Outcome]:
 def _spread(ranks: Ranks, case: Case) -> Outcome:
     whole = case.whole()
     where = {"token_budget": whole.token_budget, "dtype": case.dtype, **HOOKS[case.wiring]}
-    task = ShardedSAE.create(whole.config, whole.d_in, ranks, **where)
+    task = create_sharded(whole.config, whole.d_in, ranks, **where)
     scatter_weights(lambda: whole, task)
     return _fit(case, task, task.own)
 

@@ -34,6 +34,22 @@ def kept_of(values: Float[Tensor, "b m"], k: int, ranks: Ranks) -> Bool[Tensor, 
     return largest(everyone, k)[:, ranks.rank * width : (ranks.rank + 1) * width]
 
 
+def kept_of_signed(values: Float[Tensor, "b m"], k: int, ranks: Ranks) -> Bool[Tensor, "b m"]:
+    """Which of this rank's values, at most k in a row, are among the k largest of their row over all ranks.
+
+    All may be negative; of equals the first are kept, by rank and then by place.
+    """
+    n_rows, width = values.shape
+    padded = values.new_full((n_rows, k), -torch.inf)
+    padded[:, :width] = values
+    everyone = ranks.gather(padded).transpose(0, 1).flatten(1)
+    largest_k = everyone.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    kept = torch.zeros_like(everyone, dtype=torch.bool).scatter_(
+        1, largest_k, torch.ones_like(largest_k, dtype=torch.bool)
+    )
+    return kept[:, ranks.rank * k : ranks.rank * k + width]
+
+
 def merge_per_batch(code: Code, k: int, ranks: Ranks) -> Code:
     """Of at most k·b candidates of each rank, those among the k·b largest over all ranks."""
     code, n = code.active(), k * code.n_rows

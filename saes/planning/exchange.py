@@ -7,7 +7,7 @@ Axes: b tokens of a step, d width of the input, o width of the output, k active 
 
 from collections.abc import Mapping
 
-from saes.config import PENALISED
+from saes.config import CODEBOOK, PENALISED
 from saes.planning.counts import Counts
 
 FLOAT, INDEX = 4, 8
@@ -22,12 +22,12 @@ def step_exchange(counts: Counts, n_ranks: int) -> dict[str, float]:
     b, o, g = config.batch_size, counts.d_out, counts.n_prefixes
     harvested = counts.harvested_tokens / config.n_steps
     of_disk = config.activations is not None
-    selected = {"topk": FLOAT * config.sae.k * b, **dict.fromkeys(PENALISED, 0)}
+    selected = {**dict.fromkeys(("topk", CODEBOOK), FLOAT * config.sae.k * b), **dict.fromkeys(PENALISED, 0)}
     candidates = selected.get(config.sae.architecture, FLOAT * config.sae.k * b + INDEX * b)
     return {
         "activations": 0.0 if of_disk else harvested * counts.read_width * counts.act_bytes * (n - 1) / n,
         "candidates": float(candidates * (n - 1)),
-        "reconstructions": 2 * FLOAT * b * g * o * (n - 1) / n * _n_reconstructions(counts),
+        "reconstructions": 2 * FLOAT * b * o * (n - 1) / n * _n_sums(counts, g),
         "gradient of b_dec, norms, counts": 2 * (FLOAT * o + 9 * INDEX) * (n - 1) / n,
     }
 
@@ -47,11 +47,16 @@ def checkpoint_exchange(counts: Counts, n_ranks: int) -> float:
 def n_exchanges(counts: Counts) -> int:
     """How often ranks wait for each other in a step."""
     more: Mapping[str, int] = dict.fromkeys(("topk", *PENALISED), 1)
+    if counts.config.sae.architecture == CODEBOOK:
+        more = {CODEBOOK: counts.config.sae.n_parts}
     # Activations, sums, counts, dead features, gradient of b_dec, norm; for k per token candidates, for a penalty its
     # sum, for k per batch values, ties, threshold.
-    return 5 + _n_reconstructions(counts) + more.get(counts.config.sae.architecture, 3)
+    return 5 + _n_sums(counts, 1) + more.get(counts.config.sae.architecture, 3)
 
 
-def _n_reconstructions(counts: Counts) -> int:
-    """A gate has to reconstruct by itself too."""
-    return 2 if counts.config.sae.architecture == "gated" else 1
+def _n_sums(counts: Counts, n_prefixes: int) -> int:
+    """Sums of features' parts, for each prefix: of a gate's too; of a codebook's stages each but the last."""
+    sae = counts.config.sae
+    if sae.architecture == CODEBOOK and sae.codebook_variant == "residual":
+        return n_prefixes + sae.n_stages - 1
+    return 2 * n_prefixes if sae.architecture == "gated" else n_prefixes

@@ -25,6 +25,8 @@ SETTINGS = {
     "jumprelu": {"sae.architecture": "jumprelu"},
     "standard": {"sae.architecture": "standard"},
     "gated": {"sae.architecture": "gated"},
+    "codebook": {"sae.architecture": "codebook"},
+    "stages": {"sae.architecture": "codebook", "sae.codebook_variant": "residual"},
 }
 SIZE = {"hook": HOOK, "tokens": 64_000, "batch_size": 640, "sae.d_sae": 512, "sae.k": 4}
 
