@@ -17,6 +17,7 @@ from interp.cli import main
 from interp.storage import read_tensors
 from saes.sweep import sweep
 from saes.sweep_config import SweepConfig
+from saes.training import TrainConfig, train
 from tests.families import tiny_model
 from tests.rank_cases import collect_all, sweep_all, train_all
 from tests.ranks import on_ranks
@@ -114,6 +115,31 @@ def test_other_numbers_of_ranks_go_on(runs, name):
     whole, changed = _rows(runs["alone"]), _rows(runs[name])
     assert [row["step"] for row in changed] == [row["step"] for row in whole]
     assert [row["loss"] for row in changed] == pytest.approx([row["loss"] for row in whole], rel=1e-3)
+
+
+SHORT = {**SMALL, "tokens": 64 * 16, "recording.checkpoint_every": 100}
+KINDS = {
+    "gated": {"sae.architecture": "gated", "sae.resample_at": (0.5,), "sae.l0_rate": 0.01},
+    "skip": {"hook_out": "blocks.1.hook_mlp_out", "sae.skip": True, "sae.architecture": "jumprelu"},
+    "crosscoder": {"more_hooks": ("blocks.0.hook_resid_post",), "sae.architecture": "batch_topk"},
+    "codebook": {"sae.architecture": "codebook", "sae.codebook_variant": "residual", "sae.n_stages": 4},
+}
+
+
+def test_every_kind_of_dictionary_is_trained_as_by_one_process(inputs, tmp_path):
+    both = {n: [{**inputs, **SHORT, **kind, "out": str(tmp_path / n / name)} for name, kind in KINDS.items()]
+            for n in ("one", "two")}  # fmt: skip
+    for settings in both["one"]:
+        train(TrainConfig.load(None, settings))
+    assert on_ranks(2, train_all, both["two"]) == [[""] * len(KINDS)] * 2
+    for name in KINDS:
+        one, two = (tmp_path / n / name for n in ("one", "two"))
+        assert {p.name for p in one.rglob("*")} == {p.name for p in two.rglob("*")}
+        assert [row.keys() for row in _rows(one)] == [row.keys() for row in _rows(two)]
+        for term in ("loss", "l0", "dead", "dense", "threshold"):
+            assert [row[term] for row in _rows(two)] == pytest.approx([row[term] for row in _rows(one)], rel=1e-4)
+        shapes = [{key: x.shape for key, x in _weights(run).items()} for run in (one, two)]
+        assert shapes[0] == shapes[1]
 
 
 def test_what_is_wrong_all_ranks_say(inputs, runs):
