@@ -41,7 +41,7 @@ def codebook_page(result: Inspection, grid: PromptGrid, record: CodeRecord) -> s
             FigurePart("detection", "Codes drawn by seed, beside neurons", _DETECTION,
                        partial(detection_figure, result), 220),
             TablePart("drawn", "The drawn codes", "All, in the order of the draw; a code leads to its contexts.",
-                      _DRAWN_COLUMNS, _drawn_rows(result), text=(0, 3, 4, 5),
+                      DRAWN_COLUMNS, drawn_rows(result), text=(0, 3, 4, 5),
                       leads=[f"code-{one.unit}" for one in result.code_detection]),
             FigurePart("books", "Use of the codebooks", _BOOKS, partial(books_figure, result), 300),
             TablePart("codes", "The commonest codes", "A code leads to its contexts.", _CODE_COLUMNS,
@@ -51,7 +51,8 @@ def codebook_page(result: Inspection, grid: PromptGrid, record: CodeRecord) -> s
             TablePart("together", "Codes at the same token", _TOGETHER, ("codes", "tokens", "lift"),
                       [(f"{pair.first} + {pair.second}", f"{pair.count:,}", f"{pair.lift:.1f}")
                        for pair in result.co_use]),
-            EvidencePart("contexts", "Codes in context", _CONTEXTS, [_evidence(result, code) for code in result.codes]),
+            EvidencePart("contexts", "Codes in context", _CONTEXTS,
+                         [code_evidence(result, code) for code in result.codes]),
         ],
         command=str(result.provenance.get("command", "")),
         provenance=[(key, str(value)) for key, value in result.provenance.items() if key != "command"],
@@ -71,7 +72,7 @@ _BOOKS = "Perplexity: as many equally common codes would have the same entropy."
 _TOGETHER = "Pairs of neighbouring codebooks; lift is how many times as often as by chance."
 _CONTEXTS = "Tokens at which the code is active are marked; contexts are drawn by seed from different documents."
 _CODE_COLUMNS = ("code", "active on", "tokens", "entropy, bits", "on", "before (lift)", "raises")
-_DRAWN_COLUMNS = ("code", "active on", "AUC", "on", "before (lift)", "raises")
+DRAWN_COLUMNS = ("code", "active on", "AUC", "on", "before (lift)", "raises")
 
 
 def _judged_parts(result: Inspection) -> list[Part]:
@@ -97,7 +98,8 @@ def _common(result: Inspection) -> list[CodeFacts]:
     return sorted(result.codes, key=lambda code: -code.count)[:40]
 
 
-def _drawn_rows(result: Inspection) -> list[tuple[str, ...]]:
+def drawn_rows(result: Inspection) -> list[tuple[str, ...]]:
+    """Cells of DRAWN_COLUMNS, a row for each code drawn by seed."""
     by_name = {code.name: code for code in result.codes}
     rows: list[tuple[str, ...]] = []
     for one in result.code_detection:
@@ -148,10 +150,11 @@ def _transition_parts(result: Inspection, record: CodeRecord) -> list[Part]:
     ]  # fmt: skip
 
 
-def _evidence(result: Inspection, code: CodeFacts) -> dict[str, Any]:
+def code_evidence(result: Inspection, code: CodeFacts, *, prefix: str = "code") -> dict[str, Any]:
+    """A code's contexts for an EvidencePart; ids begin with the prefix, so that codes of several runs share a page."""
     fires = ", ".join(_plain(result, one.token_id) for one in code.fires_on[:3])
     return {
-        "id": f"code-{code.name}",
+        "id": f"{prefix}-{code.name}",
         "title": code.name,
         "note": f"active on {code.share:.3%}: {fires}",
         "contexts": [_context(context, result.vocabulary) for context in code.contexts],

@@ -30,6 +30,7 @@ _VIEWS: dict[str, tuple[str, str]] = {
     "interp.codebooks.inspected.Inspection": ("codebook_view", "detection_figure"),
     "interp.codebooks.steered.CodeSteering": ("codebook_view", "steering_figure"),
     "interp.codebooks.tokfsm_results.TokFSMStudy": ("tokfsm_view", "precision_figure"),
+    "interp.codebooks.language_results.CodebookLanguage": ("codebook_language_view", "steering_figure"),
 }
 _PARTS: dict[str, tuple[str, ...]] = {
     "AttributionCheck": ("labels", "estimated", "measured"),

@@ -10,6 +10,7 @@ from interp.cli.evaluate import COUNT
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts, print_grid
 from interp.cli.study_architectures import command as architectures
+from interp.cli.study_codebook_language import command as codebook_language
 from interp.cli.study_features import command as feature_sample
 from interp.cli.study_names import command as name_hierarchy
 from interp.cli.study_planted import command as planted_rule
@@ -34,6 +35,7 @@ Examples:
   interp study name-pronoun --out runs/pronouns
   interp study planted-rule --out runs/planted
   interp study tokfsm --out runs/tokfsm
+  interp study codebook-language --out runs/codebook_language
   interp study architectures --hook blocks.2.hook_resid_post --tokens 300k --d-sae 1024 --k 16 --out runs/architectures
 """
 
@@ -149,3 +151,4 @@ command.add_command(architectures)
 command.add_command(planted_rule)
 command.add_command(name_pronoun)
 command.add_command(tokfsm)
+command.add_command(codebook_language)

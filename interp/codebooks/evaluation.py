@@ -3,16 +3,18 @@
 Axes: n documents.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
 
 from interp.codebooks.batches import NO_TARGET, LanguageBatch
-from interp.effects import ratio_effect
+from interp.effects import Estimate, ratio_effect
 from interp.errors import ArtifactError, DataError
 from interp.models import Model
 from interp.storage import read_json, write_json
@@ -56,9 +58,14 @@ class LanguageScores:
         if not isinstance(held, dict) or held.get("kind") != "language_scores":
             raise ArtifactError(f"{path}: holds no scores of a language model; evaluate again")
         try:
-            values = {name: held[name] for name in LanguageScores.__slots__}
+            return LanguageScores.from_json(held)
         except KeyError:
             raise ArtifactError(f"{path}: is damaged; evaluate again") from None
+
+    @staticmethod
+    def from_json(held: Mapping[str, Any]) -> "LanguageScores":
+        """The inverse of `to_json`."""
+        values = {name: held[name] for name in LanguageScores.__slots__}
         for name in ("loss_interval", "accuracy_interval"):
             values[name] = values[name] and tuple(values[name])
         return LanguageScores(**values)
@@ -70,13 +77,58 @@ class LanguageScores:
         return f"<table><caption>{self.n_tokens:,} held-out tokens</caption>{cells}</table>"
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True)
+class DocumentSums:
+    """A model's predictions, summed over the tokens of each document.
+
+    Shapes: all (n,). Units: nats; right guesses; tokens.
+    """
+
+    document: Int[ndarray, " n"]
+    nats: Float[ndarray, " n"]
+    right: Float[ndarray, " n"]
+    count: Float[ndarray, " n"]
+
+    def scores(self) -> LanguageScores:
+        """Loss and accuracy, with intervals over documents."""
+        found = ratio_effect(np.stack([self.nats, self.right]), self.count, np.arange(len(self.count)))
+        loss, accuracy = found.value.tolist()
+        between = _between(found)
+        return LanguageScores(loss, between[0], accuracy, between[1], int(self.count.sum()), len(self.count))
+
+    def loss_above(self, other: "DocumentSums") -> tuple[float, Interval]:
+        """How much more another model's loss this one is on the same documents, with its interval over them.
+
+        Raises: DataError if the documents or their tokens differ.
+        """
+        same = np.array_equal(self.document, other.document) and np.array_equal(self.count, other.count)
+        if not same:
+            raise DataError("got scores of other documents; compare models that were scored on the same text")
+        found = ratio_effect((self.nats - other.nats)[None], self.count, np.arange(len(self.count)))
+        return float(found.value[0]), _between(found)[0]
+
+
+def _between(found: Estimate) -> list[Interval]:
+    if found.interval is None:
+        return [None] * len(found.value)
+    return [(float(low), float(high)) for low, high in found.interval.T]
+
+
 def score_language(model: Model, batches: Iterable[TokenBatch], *, n_tokens: int) -> LanguageScores:
     """Scores of the model as it stands, codebooks included where they are inserted, on about `n_tokens` tokens.
 
     Raises: DataError if nothing is predicted in them.
     """
-    parts: list[np.ndarray] = []
+    return document_sums(model, batches, n_tokens=n_tokens).scores()
+
+
+@torch.no_grad()
+def document_sums(model: Model, batches: Iterable[TokenBatch], *, n_tokens: int) -> DocumentSums:
+    """What `score_language` is made of, document by document, so that two models can be compared on each.
+
+    Raises: DataError if nothing is predicted in them.
+    """
+    parts: list[ndarray] = []
     n_seen = 0
     for batch in batches:
         rows = LanguageBatch.of(batch, model.device)
@@ -87,18 +139,13 @@ def score_language(model: Model, batches: Iterable[TokenBatch], *, n_tokens: int
     if not n_seen:
         raise DataError("got no token to predict in the held-out text; give more text or a larger held-out share")
     document, nats, right = np.concatenate(parts).T
-    _, member = np.unique(document, return_inverse=True)
+    numbers, member = np.unique(document, return_inverse=True)
     counts = np.bincount(member).astype(np.float64)
-    sums = np.stack([np.bincount(member, weights=values) for values in (nats, right)])
-    found = ratio_effect(sums, counts, np.arange(len(counts)))
-    loss, accuracy = found.value.tolist()
-    between: list[Interval] = [None, None]
-    if found.interval is not None:
-        between = [(float(low), float(high)) for low, high in found.interval.T]
-    return LanguageScores(loss, between[0], accuracy, between[1], len(nats), len(counts))
+    nats, right = (np.bincount(member, weights=values) for values in (nats, right))
+    return DocumentSums(numbers.astype(np.int64), nats, right, counts)
 
 
-def _by_document(model: Model, rows: LanguageBatch, batch: TokenBatch) -> np.ndarray:
+def _by_document(model: Model, rows: LanguageBatch, batch: TokenBatch) -> ndarray:
     """Document, nats and whether the guess was right, for every predicted token."""
     positions = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
     forward: Any = model.hf

@@ -71,15 +71,20 @@ class CodeSteering:
         if not isinstance(held, dict) or held.get("kind") != "code_steering":
             raise ArtifactError(f"{path}: holds no steering by codes; steer again")
         try:
-            values = {name: held[name] for name in CodeSteering.__slots__}
-            for name in ("unsteered", "steered"):
-                values[name] = SteeredOutcome(**values[name])
-            values["controls"] = tuple(SteeredOutcome(**one) for one in values["controls"])
-            for name in ("codes", "texts", "unsteered_texts"):
-                values[name] = tuple(values[name])
-            return CodeSteering(**values)
+            return CodeSteering.from_json(held)
         except (KeyError, TypeError):
             raise ArtifactError(f"{path}: is damaged; steer again") from None
+
+    @staticmethod
+    def from_json(held: Mapping[str, Any]) -> "CodeSteering":
+        """The inverse of `to_json`."""
+        values = {name: held[name] for name in CodeSteering.__slots__}
+        for name in ("unsteered", "steered"):
+            values[name] = SteeredOutcome(**values[name])
+        values["controls"] = tuple(SteeredOutcome(**one) for one in values["controls"])
+        for name in ("codes", "texts", "unsteered_texts"):
+            values[name] = tuple(values[name])
+        return CodeSteering(**values)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Cells: success, perplexity and shift, without and with the codes and with the middle 95% of the controls."""

@@ -1,0 +1,254 @@
+"""What codebooks cost a language model and what they give: loss, codes beside neurons, steering by concepts."""
+
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.codebooks.detection import Detection
+from interp.codebooks.evaluation import Interval, LanguageScores
+from interp.codebooks.steered import CodeSteering
+from interp.errors import ArtifactError
+from interp.storage import read_json, write_json
+
+SCHEMA_VERSION = 1
+N_DRAWS = 2000
+BASE, PLAIN = "base model", "finetuned without codebooks"
+PUBLISHED: Mapping[str, tuple[float, float]] = {PLAIN: (1.57, 59.27), "attn, k=8": (1.66, 57.91)}
+"""Loss and accuracy in percent of TinyStories-1Layer-21M (Tamkin et al. 2023); another model and another tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageArm:
+    """One model. above_plain: its loss above that of the same finetune without codebooks, with the interval over
+    documents. dead_heldout, dead_training: share of codes that no looked-at, no training token chose."""
+
+    name: str
+    seed: int
+    scores: LanguageScores
+    seconds: float
+    above_plain: tuple[float, Interval] | None = None
+    dead_heldout: float | None = None
+    dead_training: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSample:
+    """Codes of an arm drawn by seed, and as many neurons of the finetune without codebooks, cut where they fire as
+    often. Units: detection AUC; intervals over the drawn units."""
+
+    arm: str
+    codes: tuple[Detection, ...]
+    neurons: tuple[Detection, ...]
+
+    def median(self, kind: str) -> tuple[float, Interval]:
+        """Median AUC of the "codes" or of the "neurons", with a bootstrap interval."""
+        values = _aucs(self.codes if kind == "codes" else self.neurons)
+        return _bootstrap(values)
+
+    def difference(self) -> tuple[float, Interval]:
+        """Median AUC of codes less that of neurons; both are drawn anew."""
+        codes, neurons = _aucs(self.codes), _aucs(self.neurons)
+        if not len(codes) or not len(neurons):
+            return math.nan, None
+        draw = np.random.default_rng(0)
+        drawn = np.median(draw.choice(codes, (N_DRAWS, len(codes))), axis=1)
+        drawn = drawn - np.median(draw.choice(neurons, (N_DRAWS, len(neurons))), axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
+        return float(np.median(codes) - np.median(neurons)), (low, high)
+
+
+def _aucs(found: tuple[Detection, ...]) -> np.ndarray:
+    return np.array([one.auc for one in found if not math.isnan(one.auc)])
+
+
+def _bootstrap(values: np.ndarray) -> tuple[float, Interval]:
+    if not len(values):
+        return math.nan, None
+    drawn = np.median(np.random.default_rng(0).choice(values, (N_DRAWS, len(values))), axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
+    return float(np.median(values)), (low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptSteering:
+    """Steering by all codes of a word, chosen by their precision on one half of the documents.
+
+    precision: mean over the codes, where chosen and on the other half; base_rate: of tokens that the word follows.
+    toward: divergence of next-token distributions on neutral text from the model's own before the word, relative to
+    that without intervention, which is 1; toward_controls: of the same random codes as in `steering`.
+    """
+
+    concept: str
+    arm: str
+    n_sites: int
+    base_rate: float
+    precision: tuple[float, float]
+    steering: CodeSteering
+    toward: float
+    toward_controls: tuple[float, ...]
+
+    @property
+    def p_toward(self) -> float:
+        """Share of controls that come as near to the word, these codes counted in."""
+        return (1 + sum(one <= self.toward for one in self.toward_controls)) / (1 + len(self.toward_controls))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        held = {name: getattr(self, name) for name in self.__slots__}
+        held |= {name: list(held[name]) for name in ("precision", "toward_controls")}
+        return held | {"steering": self.steering.to_json(), "p_toward": self.p_toward}
+
+    @staticmethod
+    def from_json(held: Mapping[str, Any]) -> "ConceptSteering":
+        """The inverse of `to_json`."""
+        values = {name: held[name] for name in ConceptSteering.__slots__}
+        values["steering"] = CodeSteering.from_json(held["steering"])
+        values["precision"] = (float(held["precision"][0]), float(held["precision"][1]))
+        values["toward_controls"] = tuple(held["toward_controls"])
+        return ConceptSteering(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class CodebookLanguage:
+    """All arms (the base model and the plain finetune first), codes beside neurons, and steering."""
+
+    model: str
+    dataset: str
+    size: str
+    arms: tuple[LanguageArm, ...]
+    samples: tuple[CodeSample, ...]
+    steerings: tuple[ConceptSteering, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what is not defined becomes None."""
+        held = {name: getattr(self, name) for name in ("model", "dataset", "size")}
+        held["arms"] = [asdict(arm) | {"scores": arm.scores.to_json()} for arm in self.arms]
+        held["samples"] = [
+            {"arm": one.arm, "codes": _told(one.codes), "neurons": _told(one.neurons), **_medians(one)}
+            for one in self.samples
+        ]
+        held["steerings"] = [one.to_json() for one in self.steerings]
+        head = {"schema_version": SCHEMA_VERSION, "study": "codebook-language"}
+        return head | held | {"provenance": dict(self.provenance)}
+
+    def save(self, path: Path) -> None:
+        """Write as JSON.
+
+        Raises: StorageError.
+        """
+        write_json(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> "CodebookLanguage":
+        """Read what `save` wrote.
+
+        Raises: ArtifactError if it is missing, damaged or of another kind.
+        """
+        held = read_json(path)
+        told = (held.get("study"), held.get("schema_version")) if isinstance(held, dict) else None
+        if told != ("codebook-language", SCHEMA_VERSION):
+            raise ArtifactError(f"{path}: holds no codebook-language study of version {SCHEMA_VERSION}; run it again")
+        try:
+            return CodebookLanguage(
+                held["model"],
+                held["dataset"],
+                held["size"],
+                tuple(_arm(one) for one in held["arms"]),
+                tuple(CodeSample(one["arm"], _read(one["codes"]), _read(one["neurons"])) for one in held["samples"]),
+                tuple(ConceptSteering.from_json(one) for one in held["steerings"]),
+                held["provenance"],
+            )
+        except (KeyError, TypeError, ValueError):
+            raise ArtifactError(f"{path}: is damaged; run the study again") from None
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Cells of the table of models."""
+        return [_cells(arm) for arm in self.arms]
+
+    def _repr_html_(self) -> str:
+        """The table."""
+        heads = "".join(f"<th>{html.escape(column)}</th>" for column in COLUMNS)
+        rows = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in self.rows())
+        return f"<table><caption>{html.escape(self.model)}</caption><tr>{heads}</tr>{rows}</table>"
+
+
+COLUMNS = (
+    "", "seed", "loss, nats", "accuracy, %", "loss above plain", "dead, held out, %", "in training, %", "published",
+)  # fmt: skip
+STEERED_COLUMNS = (
+    "word", "codes", "precision", "success without", "success with", "random codes, 95%", "p", "perplexity without",
+    "perplexity with", "random codes, median", "JSD to the word", "random codes, 95% of JSD", "p of JSD",
+)  # fmt: skip
+
+
+def _cells(arm: LanguageArm) -> tuple[str, ...]:
+    scores, told = arm.scores, PUBLISHED.get(arm.name)
+    accuracy = scores.accuracy_interval and (100 * scores.accuracy_interval[0], 100 * scores.accuracy_interval[1])
+    shares = ("–" if x is None else f"{100 * x:.1f}" for x in (arm.dead_heldout, arm.dead_training))
+    return (
+        arm.name,
+        "–" if arm.name in (BASE, PLAIN) else str(arm.seed),
+        spanned(scores.loss_nats, scores.loss_interval, 3),
+        spanned(100 * scores.accuracy, accuracy, 2),
+        "–" if arm.above_plain is None else spanned(*arm.above_plain, 3, sign=True),
+        *shares,
+        "–" if told is None else f"{told[0]:g}, {told[1]:g}%",
+    )
+
+
+def spanned(value: float, interval: Interval, digits: int, *, sign: bool = False) -> str:
+    """A figure with its interval behind it."""
+    form = f"{'+' if sign else ''}.{digits}f"
+    span = "" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})"
+    return f"{value:{form}}{span}"
+
+
+def steered_row(one: ConceptSteering) -> tuple[str, ...]:
+    """Cells of STEERED_COLUMNS."""
+    held = one.steering
+    controls = [(x.success, x.perplexity, t) for x, t in zip(held.controls, one.toward_controls, strict=True)]
+    low, middle, high = np.quantile(np.array(controls or [(math.nan,) * 3]), (0.025, 0.5, 0.975), axis=0).tolist()
+    return (
+        one.concept,
+        f"{len(held.codes)} ({one.arm})",
+        f"{one.precision[0]:.2f}, elsewhere {one.precision[1]:.2f}",
+        f"{held.unsteered.success:.0%}",
+        f"{held.steered.success:.0%}",
+        f"{middle[0]:.0%} ({low[0]:.0%} to {high[0]:.0%})",
+        f"{held.p:.3f}",
+        f"{held.unsteered.perplexity:.1f}",
+        f"{held.steered.perplexity:.1f}",
+        f"{middle[1]:.1f}",
+        f"{one.toward:.3f}",
+        f"{middle[2]:.3f} ({low[2]:.3f} to {high[2]:.3f})",
+        f"{one.p_toward:.3f}",
+    )
+
+
+def _medians(one: CodeSample) -> dict[str, Any]:
+    named = {"codes_median": one.median("codes"), "neurons_median": one.median("neurons")}
+    named["difference"] = one.difference()
+    return {name: None if math.isnan(value) else [value, between] for name, (value, between) in named.items()}
+
+
+def _told(found: tuple[Detection, ...]) -> list[dict[str, Any]]:
+    return [asdict(one) | {"auc": None if math.isnan(one.auc) else one.auc} for one in found]
+
+
+def _read(held: list[Mapping[str, Any]]) -> tuple[Detection, ...]:
+    aucs = [math.nan if one["auc"] is None else float(one["auc"]) for one in held]
+    return tuple(Detection(one["unit"], one["share"], auc) for one, auc in zip(held, aucs, strict=True))
+
+
+def _arm(held: Mapping[str, Any]) -> LanguageArm:
+    values = {name: held[name] for name in LanguageArm.__slots__}
+    values["scores"] = LanguageScores.from_json(held["scores"])
+    above = held["above_plain"]
+    values["above_plain"] = above and (float(above[0]), above[1] and tuple(above[1]))
+    return LanguageArm(**values)

@@ -1,0 +1,263 @@
+"""`interp study codebook-language`: what codebooks cost a language model, and what its codes are good for.
+
+Source: Tamkin, Taufeeque & Goodman 2023, section 5.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from interp.codebooks.config import CodebookConfig
+from interp.codebooks.detection import Detection, neuron_detections
+from interp.codebooks.evaluation import DocumentSums, document_sums
+from interp.codebooks.files import CodebookFolder, CodebookModel, load_codebook_model
+from interp.codebooks.inspected import Inspection, inspect_run
+from interp.codebooks.language_results import BASE, PLAIN, CodebookLanguage, CodeSample, ConceptSteering, LanguageArm
+from interp.codebooks.neurons import neuron_activations
+from interp.codebooks.record import CodeRecord
+from interp.codebooks.training import train_codebooks
+from interp.config import Config, Seed
+from interp.datasets import DataConfig, TokenStream, open_stream
+from interp.errors import ConfigError
+from interp.loop import Schedule
+from interp.models import load_model
+from interp.recording import Recording
+from interp.runs import hardware, this_command
+from interp.storage import holds_text, make_folder, read_json, write_json, write_text
+from interp.studies.codebook_language_steering import Scene, steer_concept
+
+SizeName = Literal["tiny", "cpu"]
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is trained, scored, looked at and written. Units: tokens, but for codes, texts and controls."""
+
+    n_codes: int
+    trained: int
+    batch: int
+    clustered: int
+    scored: int
+    looked_at: int
+    n_texts: int
+    new_tokens: int
+    n_controls: int
+
+
+SIZES: Mapping[SizeName, Size] = {
+    "tiny": Size(12, 2048, 512, 1000, 1500, 6000, 4, 4, 3),
+    "cpu": Size(500, 400_000, 1024, 8000, 40_000, 60_000, 50, 30, 100),
+}
+
+
+class CodebookLanguageConfig(Config):
+    """Codebooks in a language model, against the same finetune without them."""
+
+    model: str = "embedded"
+    """"embedded", a Hugging Face folder or a hub name of a causal language model."""
+    dataset: str = "embedded"
+    """"embedded", a .txt, .jsonl or .parquet file, a folder of them, or a hub name."""
+    size: SizeName = "cpu"
+    """tiny: seconds, for tests. cpu: 400k tokens for each arm, 500 codes a head, 100 sets of random codes."""
+    rows: Literal["padded", "packed", "joined"] = "padded"
+    """How documents become rows; joined for models that were pretrained on documents back to back."""
+    context_size: int = Field(128, ge=8)
+    """Tokens per row."""
+    k: tuple[int, ...] = (8, 1)
+    """Codes active at once in each head's codebook; an arm for each."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate of every arm; it falls to zero over the last nine tenths."""
+    tokens: int = Field(0, ge=0)
+    """Tokens that each arm learns from; 0: as the size says."""
+    seeds: int = Field(1, ge=1)
+    """Codebook arms for each k; without codebooks nothing is drawn, so that there is one plain finetune."""
+    concepts: tuple[str, ...] = ("dog", "mom", "park")
+    """Words that are steered towards, each by all of its codes."""
+    steer_k: int = 0
+    """The k of the arm that is steered; 0: the last of --k."""
+    prompt: str = "Once upon a time"
+    """What steered texts begin with."""
+    out: Path = Path("runs/codebook_language")
+    """Folder to write; a run folder for each arm, which `interp codebook inspect` takes. What is finished is kept."""
+    seed: Seed = 0
+    """Seed of the first codebooks, of drawn codes and neurons, of texts and of random codes."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "CodebookLanguageConfig":
+        if not self.k or len(set(self.k)) != len(self.k) or min(self.k) < 1:
+            raise ValueError(f"k: got {list(self.k)}; expected numbers of codes that differ, such as 8,1")
+        if self.steer_k and self.steer_k not in self.k:
+            raise ValueError(f"steer_k: got {self.steer_k}; expected one of {list(self.k)}")
+        return self
+
+
+def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell | None = None) -> CodebookLanguage:
+    """Finetune with and without codebooks, score all on held-out text, look at codes, and steer by them.
+
+    Raises: any InterpError; what is finished stays, and the same command goes on.
+    """
+    tell = on_progress or (lambda *_: None)
+    _keep_config(config)
+    plain, plain_seconds = _trained(config, k=None, seed=config.seed)
+    model = load_model(config.model, device=config.device)
+    heldout = open_stream(config.dataset, model, _data(config), split="heldout")
+    size = SIZES[config.size]
+    base = document_sums(model, heldout.iter_pass(), n_tokens=size.scored)
+    held = load_codebook_model(plain.run.path, device=config.device)
+    without = document_sums(held.model, heldout.iter_pass(), n_tokens=size.scored)
+    arms = [
+        LanguageArm(BASE, config.seed, base.scores(), 0.0, base.loss_above(without)),
+        LanguageArm(PLAIN, config.seed, without.scores(), plain_seconds),
+    ]
+    samples: list[CodeSample] = []
+    steerings: list[ConceptSteering] = []
+    for k in config.k:
+        for seed in range(config.seed, config.seed + config.seeds):
+            folder, seconds = _trained(config, k=k, seed=seed)
+            arm = load_codebook_model(folder.run.path, device=config.device)
+            inspection, record = _inspected(config, arm, tell)
+            arms.append(_scored(size, arm, heldout, without, record, seconds))
+            if seed > config.seed:
+                continue
+            neurons = neuron_activations(held.model, heldout.iter_pass(), n_tokens=len(record))
+            samples.append(_sample(arm_name(k), inspection, record, neurons, config.seed))
+            if k == (config.steer_k or config.k[-1]):
+                steerings += _steerings(config, Scene(
+                    arm, arm_name(k), record, heldout, _texts(arm), config.prompt, size.n_texts, size.new_tokens,
+                    size.n_controls, config.seed,
+                ), tell)  # fmt: skip
+    told = {"command": this_command(), "seed": config.seed, "model hash": model.content_hash, **_facts(config)}
+    return CodebookLanguage(
+        config.model, config.dataset, config.size, tuple(arms), tuple(samples), tuple(steerings), told | hardware()
+    )
+
+
+def arm_name(k: int) -> str:
+    """As in the published table."""
+    return f"attn, k={k}"
+
+
+def arm_folder(config: CodebookLanguageConfig, k: int | None, seed: int) -> Path:
+    """Where an arm's run is."""
+    return config.out / ("plain" if k is None else f"attn_k{k}_seed{seed}")
+
+
+def _keep_config(config: CodebookLanguageConfig) -> None:
+    """Raises: ConfigError if the folder holds another study."""
+    make_folder(config.out)
+    path, text = config.out / "study.yaml", config.to_yaml()
+    if path.exists() and not holds_text(path, text):
+        raise ConfigError(f"{path}: was begun with other settings; give another --out, or the same settings to go on")
+    write_text(path, text)
+
+
+def _facts(config: CodebookLanguageConfig) -> dict[str, Any]:
+    size = SIZES[config.size]
+    return {
+        "codes of a head": size.n_codes,
+        "training tokens of an arm": config.tokens or size.trained,
+        "tokens looked at": size.looked_at,
+        "texts, tokens of each": f"{size.n_texts}, {size.new_tokens}",
+        "learning rate": config.lr,
+    }
+
+
+def _data(config: CodebookLanguageConfig) -> DataConfig:
+    return DataConfig(context_size=config.context_size, batch_tokens=SIZES[config.size].batch, rows=config.rows)
+
+
+def _trained(config: CodebookLanguageConfig, *, k: int | None, seed: int) -> tuple[CodebookFolder, float]:
+    """One arm's run, from its last checkpoint on, and the seconds that its steps took."""
+    size = SIZES[config.size]
+    settings = CodebookConfig(
+        model=config.model,
+        dataset=config.dataset,
+        at=() if k is None else ("attn",),
+        n_codes=max(size.n_codes, k or 1),
+        k=k or 1,
+        initial="kmeans",
+        initial_tokens=size.clustered,
+        tokens=config.tokens or size.trained,
+        schedule=Schedule(lr=config.lr, warmup_share=0.05, decay_share=0.9),
+        evaluation_tokens=size.scored,
+        data=_data(config),
+        out=arm_folder(config, k, seed),
+        seed=seed,
+        device=config.device,
+        recording=Recording(log_every=20, checkpoint_every=100, keep_checkpoints=1),
+    )
+    begun, path = time.perf_counter(), settings.out / "seconds.json"
+    folder = train_codebooks(settings, resume=True)
+    if not path.exists():
+        write_json(path, time.perf_counter() - begun)
+    return folder, float(read_json(path))
+
+
+def _inspected(config: CodebookLanguageConfig, arm: CodebookModel, tell: Tell) -> tuple[Inspection, CodeRecord]:
+    folder = arm.folder
+    if folder.inspection_path.exists():
+        return Inspection.load(folder.inspection_path), CodeRecord.load(folder.record_path)
+    result, record = inspect_run(
+        arm, _texts(arm), n_tokens=SIZES[config.size].looked_at, seed=config.seed,
+        provenance={"command": this_command()}, on_progress=tell,
+    )  # fmt: skip
+    record.save(folder.record_path)
+    result.save(folder.inspection_path)
+    return result, record
+
+
+def _texts(arm: CodebookModel) -> list[str]:
+    from dashboards.tokens import token_texts
+
+    return token_texts(arm.model.tokenizer)
+
+
+def _scored(
+    size: Size, arm: CodebookModel, heldout: TokenStream, plain: DocumentSums, record: CodeRecord, seconds: float
+) -> LanguageArm:
+    with arm.inserted():
+        sums = document_sums(arm.model, heldout.iter_pass(), n_tokens=size.scored)
+    dead = float(np.mean(np.concatenate([book.counts() == 0 for book in record.books])))
+    never = torch.cat([(quantiser.hits == 0).flatten() for _, quantiser in arm.codebooks.items()])
+    return LanguageArm(
+        arm_name(arm.config.k),
+        arm.config.seed,
+        sums.scores(),
+        seconds,
+        sums.loss_above(plain),
+        dead,
+        float(never.float().mean()),
+    )
+
+
+def _sample(
+    name: str, inspection: Inspection, record: CodeRecord, neurons: Mapping[str, np.ndarray], seed: int
+) -> CodeSample:
+    """The drawn codes, and neurons of the plain finetune: with codebooks taken out, the arm's own would be of a model
+    that nobody trained."""
+    codes: Sequence[Detection] = inspection.code_detection
+    rivals = neuron_detections(record, dict(neurons), [one.share for one in codes], seed=seed)
+    return CodeSample(name, tuple(codes), rivals)
+
+
+def _steerings(config: CodebookLanguageConfig, scene: Scene, tell: Tell) -> list[ConceptSteering]:
+    """Every word's steering; those that are in the folder are read."""
+    found = []
+    for word in config.concepts:
+        path = config.out / "steering" / f"{word}.json"
+        if not path.exists():
+            make_folder(path.parent)
+            one = steer_concept(scene, word, on_progress=partial(tell, f"random codes, {word}"))
+            write_json(path, one.to_json())
+        found.append(ConceptSteering.from_json(read_json(path)))
+    return found

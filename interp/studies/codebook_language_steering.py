@@ -1,0 +1,187 @@
+"""Steering by every code of a word: chosen on one half of the documents, held against random codes as frequent.
+
+Axes: n tokens, b rows, t position, v vocabulary.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+
+from interp.codebooks.activation import Activation
+from interp.codebooks.batches import LanguageBatch
+from interp.codebooks.divergence import jensen_shannon
+from interp.codebooks.files import CodebookModel
+from interp.codebooks.insertion import Insertion
+from interp.codebooks.inspection import contingency
+from interp.codebooks.language_results import ConceptSteering
+from interp.codebooks.names import CodeName
+from interp.codebooks.precision import LEAST_FIRINGS, halves
+from interp.codebooks.record import CodeRecord
+from interp.codebooks.steering import Progress, random_like, steer_codes
+from interp.datasets import TokenStream
+from interp.errors import DataError
+from interp.prompts import Prompts, encode_prompts
+
+LEAST_LIFT = 3.0
+"""A code of a word is active this many times as often before it as elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptCodes:
+    """All codes of a word. precision: mean over them, where they were chosen and on the other half."""
+
+    codes: tuple[CodeName, ...]
+    precision: tuple[float, float]
+
+
+def word_pattern(word: str) -> str:
+    """A regular expression for a word or its plural, on its own, in either case."""
+    return rf"(?i)\b{re.escape(word)}s?\b"
+
+
+def word_sites(record: CodeRecord, word: str, texts: Sequence[str]) -> Bool[ndarray, " n"]:
+    """Tokens directly before one with which the word begins: there the model is about to say it."""
+    expression = re.compile(word_pattern(word))
+    found = np.zeros(len(record), dtype=bool)
+    edges = np.flatnonzero((np.diff(record.row) != 0) | (np.diff(record.document) != 0)) + 1
+    for places in np.split(np.arange(len(record)), edges):
+        pieces = [texts[token] for token in record.token_ids[places]]
+        ends = np.cumsum([len(piece) for piece in pieces])
+        for match in expression.finditer("".join(pieces)):
+            # The token that ends behind the word's first letter holds it; a space may belong to that token.
+            first = int(np.searchsorted(ends, match.start() + 1))
+            if first > 0:
+                found[places[first - 1]] = True
+    return found
+
+
+def concept_codes(record: CodeRecord, wanted: Bool[ndarray, " n"], *, most: int, least_lift: float) -> ConceptCodes:
+    """Of every codebook up to `most` codes that are active ten times or more and precise beyond the base rate.
+
+    Raises: DataError if there is none.
+    """
+    fit, judge = halves(record)
+    kind = np.where(wanted, 0, 1)
+    base = float(wanted[fit].mean())
+    found: list[tuple[CodeName, float, float]] = []
+    for book in record.books:
+        chosen, judged = (contingency(book, np.where(half, kind, -1), 2) for half in (fit, judge))
+        precision = chosen[:, 0] / np.maximum(chosen.sum(1), 1)
+        usable = (chosen.sum(1) >= LEAST_FIRINGS) & (precision >= least_lift * base) & (chosen[:, 0] > 0)
+        best = np.argsort(np.where(usable, -precision, 1), kind="stable")[: min(most, int(usable.sum()))]
+        elsewhere = judged[:, 0] / np.maximum(judged.sum(1), 1)
+        found += [(book.code(int(code)), float(precision[code]), float(elsewhere[code])) for code in best]
+    if not found:
+        raise DataError(
+            f"got {int(wanted[fit].sum())} places before the word and no code for them; choose a commoner word or give "
+            "more text"
+        )
+    return ConceptCodes(
+        tuple(code for code, _, _ in found),
+        (float(np.mean([x for _, x, _ in found])), float(np.mean([x for _, _, x in found]))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What steering needs of an arm: its model, the record of its codes, the text of both, and how much to write."""
+
+    held: CodebookModel
+    arm: str
+    record: CodeRecord
+    stream: TokenStream
+    texts: Sequence[str]
+    prompt: str
+    n_texts: int
+    new_tokens: int
+    n_controls: int
+    seed: int
+
+
+def steer_concept(scene: Scene, word: str, *, on_progress: Progress | None = None) -> ConceptSteering:
+    """Activate all codes of a word at every token: is it then written more often than with random codes?
+
+    Raises: DataError if the text holds too few places before the word.
+    """
+    held, record = scene.held, scene.record
+    wanted = word_sites(record, word, scene.texts)
+    most = max(1, next(quantiser.k for _, quantiser in held.codebooks.items()) // 2)
+    chosen = concept_codes(record, wanted, most=most, least_lift=LEAST_LIFT)
+    neutral = neutral_texts(held, scene.stream)
+    steering = steer_codes(
+        held.model, held.codebooks, record, chosen.codes, scene.prompt, word_pattern(word), neutral=neutral,
+        where="all", n_texts=scene.n_texts, new_tokens=scene.new_tokens, n_controls=scene.n_controls, seed=scene.seed,
+        on_progress=on_progress,
+    )  # fmt: skip
+    _, judge = halves(record)
+    target = mean_prediction(held, scene.stream, wanted & judge)
+    prompts = encode_prompts(held.model, neutral)
+    without = toward(held, (), prompts, target)
+    # The same draws as in steer_codes.
+    generator = np.random.default_rng(scene.seed)
+    controls = [random_like(record, chosen.codes, generator) for _ in range(scene.n_controls)]
+    return ConceptSteering(
+        word,
+        scene.arm,
+        int(wanted.sum()),
+        float(wanted.mean()),
+        chosen.precision,
+        steering,
+        toward(held, chosen.codes, prompts, target) / without,
+        tuple(toward(held, codes, prompts, target) / without for codes in controls),
+    )
+
+
+def neutral_texts(held: CodebookModel, stream: TokenStream, n_texts: int = 8, n_tokens: int = 48) -> list[str]:
+    """The beginnings of rows of held-out text."""
+    found: list[str] = []
+    for batch in stream.iter_pass():
+        for row, real in zip(batch.token_ids, batch.document >= 0, strict=True):
+            found.append(str(held.model.tokenizer.decode(row[real][:n_tokens], skip_special_tokens=True)))
+            if len(found) == n_texts:
+                return found
+    return found
+
+
+@torch.no_grad()
+def mean_prediction(held: CodebookModel, stream: TokenStream, where: Bool[ndarray, " n"]) -> Float[Tensor, " v"]:
+    """The model's own mean next-token distribution at some tokens of the record of the same stream.
+
+    Raises: DataError if there is none.
+    """
+    model, total, n, at = held.model, torch.zeros(()), 0, 0
+    forward: Any = model.hf
+    with held.inserted():
+        for batch in stream.iter_pass():
+            flags = where[at : at + batch.n_kept]
+            at += batch.n_kept
+            if flags.any():
+                rows = LanguageBatch.of(batch, model.device)
+                positions = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
+                logits = forward(rows.token_ids, use_cache=False, **positions).logits
+                kept = logits[batch.keep.to(logits.device)][: len(flags)]
+                p = kept[torch.from_numpy(flags).to(logits.device)].float().softmax(1)
+                total, n = total.to(p.device) + p.sum(0), n + len(p)
+            if at >= len(where):
+                break
+    if not n:
+        raise DataError("got no place before the word in the half that judges; choose a commoner word, or more tokens")
+    return total / n
+
+
+@torch.no_grad()
+def toward(held: CodebookModel, codes: Sequence[CodeName], prompts: Prompts, target: Float[Tensor, " v"]) -> float:
+    """Mean divergence over tokens of the next-token distributions, with codes active at all of them, from a target."""
+    ids = prompts.token_ids.to(held.model.device)
+    edits = Activation(codes, held.codebooks, "all", ids.shape[1]).edits()
+    forward: Any = held.model.hf
+    with Insertion(held.model, held.codebooks, choose=edits):
+        p = forward(ids, use_cache=False).logits.float().softmax(2)
+    return float(jensen_shannon(p, target.expand_as(p))[prompts.real.to(ids.device)].mean())
