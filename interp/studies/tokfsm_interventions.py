@@ -19,7 +19,7 @@ from interp.codebooks.inspection import contingency
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.tokfsm_results import Kind, StateIntervention
 from interp.models import Model
-from interp.studies.tokfsm_machine import BASE, N_STATES, Machine, states_of
+from interp.studies.tokfsm_machine import BASE, N_STATES, Machine, longest_walk, states_of
 
 CodeTable = Mapping[str, Int[Tensor, "s g k"]]
 """By hook, the codes that stand for each class."""
@@ -86,7 +86,7 @@ class Scene:
 def draw_scene(machine: Machine, kind: Kind, *, n_rows: int, n_positions: int, seed: int) -> Scene:
     """Random walks, and for each another state, drawn from those that it could be in with its last token."""
     generator = torch.Generator().manual_seed(seed)
-    n_states = max(1, (n_positions - 2) // 2)
+    n_states = longest_walk(n_positions)
     rows = machine.rows(n_rows, n_positions, generator)[:, : 1 + 2 * n_states + int(kind == "pair")]
     own = class_labels(rows, kind)[:, -1]
     expected = torch.from_numpy(expected_digits(machine, kind)).float()

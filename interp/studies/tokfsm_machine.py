@@ -97,6 +97,14 @@ def states_of(token_ids: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
     return states
 
 
+def longest_walk(n_positions: int) -> int:
+    """Most whole states that a row may begin with, so that both digits of the next are predicted where models learnt to.
+
+    The last position of a row has nothing to predict in training: what a model makes of it there is undefined.
+    """
+    return max(1, (n_positions - 3) // 2)
+
+
 class MachineBatches:
     """Fresh rows for ever; each batch has a generator of its own, so that the cursor is a number."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.codebooks.tokfsm_results import MachineScores
 from interp.models import Model
-from interp.studies.tokfsm_machine import BASE, N_EDGES, N_STATES, Machine
+from interp.studies.tokfsm_machine import BASE, N_EDGES, N_STATES, Machine, longest_walk
 
 
 @torch.no_grad()
@@ -21,7 +21,7 @@ def score_model(model: Model, machine: Machine, *, n_rows: int, seed: int, n_pos
     logits = _logits(model, rows)[:, :-1]
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
     accuracy = (logits.argmax(2) == rows[:, 1:]).float().mean()
-    most = (n_positions - 2) // 2
+    most = longest_walk(n_positions)
     lengths = sorted({1, max(1, most // 2), most})
     found = [_states_after(model, machine, rows[:: len(lengths), : 1 + 2 * n]) for n in lengths]
     overlap, valid = (torch.stack(parts).mean() for parts in zip(*found, strict=True))

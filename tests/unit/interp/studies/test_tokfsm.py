@@ -100,9 +100,10 @@ def test_next_states_are_a_distribution_over_two_digits(machine, model):
 
 
 class _Knows(GPTNeoXForCausalLM):
-    """Knows the machine: gives the true distribution of the next digit."""
+    """Knows the machine: gives the true distribution of the next digit, and nonsense where nothing is ever learnt."""
 
     machine = Machine.draw()
+    n_positions = 16
 
     def forward(self, rows, use_cache=False):
         joint = torch.from_numpy(self.machine.transitions.reshape(100, 10, 10)).float()
@@ -114,6 +115,8 @@ class _Knows(GPTNeoXForCausalLM):
                 p[:, at, :10] = joint[rows[:, at - 2] * 10 + rows[:, at - 1], rows[:, at]]
             else:
                 p[:, at, :10] = 0.1
+        # The last position of a row has no target in training.
+        p[:, self.n_positions - 1 :] = torch.eye(11)[BOS]
         logits = (p + 1e-12).log()
         return type("Out", (), {"logits": logits - logits.logsumexp(2, keepdim=True)})
 
@@ -125,6 +128,13 @@ def test_a_model_that_knows_the_machine_has_full_marks(machine, model):
     assert scores.valid == pytest.approx(1.0, abs=1e-4)
     assert scores.loss_nats == pytest.approx(machine.bayes(16)[0], abs=0.01)
     assert scores.accuracy == pytest.approx(machine.bayes(16)[1], abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["state", "pair"])
+def test_nothing_is_asked_where_nothing_was_learnt(machine, kind):
+    for n_positions in (8, 11, 12, 16, 17, 32):
+        rows = draw_scene(machine, kind, n_rows=2, n_positions=n_positions, seed=0).rows
+        assert rows.shape[1] - 1 < n_positions - 1
 
 
 def test_scenes_ask_for_what_can_follow_another_state(machine):
