@@ -98,7 +98,7 @@ def states_of(token_ids: Int[Tensor, "b t"]) -> Int[Tensor, "b t"]:
 
 
 def longest_walk(n_positions: int) -> int:
-    """Most whole states that a row may begin with, so that both digits of the next are predicted where models learnt to.
+    """Most whole states that a row may begin with, so that both digits of the next are predicted where models learnt.
 
     The last position of a row has nothing to predict in training: what a model makes of it there is undefined.
     """
