@@ -10,10 +10,15 @@ from interp.models import Model, wrap_model
 from interp.studies.tokfsm_machine import BASE, BOS
 
 
-def new_model(*, n_layers: int, d_model: int, n_heads: int, context_size: int, seed: int) -> Model:
+def new_model(
+    *, n_layers: int, d_model: int, n_heads: int, context_size: int, seed: int, parallel: bool = True
+) -> Model:
     """A model of 11 tokens, its MLP four times as wide as its stream.
 
-    Source: METHODS of Tamkin et al. 2023 (4 layers, 4 heads, d=128, MLP 512).
+    `parallel` lets a block's MLP read what its attention reads, as GPT-NeoX does; otherwise it reads what attention
+    wrote.
+
+    Source: Tamkin et al. 2023 (GPT-NeoX of 4 layers, 4 heads, d=128, MLP 512).
     """
     torch.manual_seed(seed)
     config = GPTNeoXConfig(
@@ -26,6 +31,7 @@ def new_model(*, n_layers: int, d_model: int, n_heads: int, context_size: int, s
         bos_token_id=BOS,
         eos_token_id=BOS,
         tie_word_embeddings=False,
+        use_parallel_residual=parallel,
     )
     return wrap_model(GPTNeoXForCausalLM(config), digit_tokenizer(), name="tokfsm")
 
