@@ -1,9 +1,12 @@
 """Tokens per second of a training step: codebook variants beside TopK and BatchTopK, of the same size, interleaved.
 
-chrt -r 1 .venv/bin/python benchmarks/codebook_step.py [--d 512 --f 8192 --k 32 --b 2048 --rounds 4]
+chrt -r 1 python benchmarks/codebook_step.py [--d 512 --f 8192 --k 32 --b 2048 --rounds 4]
+
+Medians over the rounds, of which the first is not counted. The last line is one JSON object.
 """
 
 import argparse
+import json
 import statistics
 import time
 
@@ -32,11 +35,12 @@ def main() -> None:
             begun = time.perf_counter()
             update(sae, optimiser, sae.losses(batch), lr=LR, clip_norm=1.0, step=1)
             speeds[name].append(options.b / (time.perf_counter() - begun))
-    base = statistics.median(speeds["topk"][1:])
-    for name, found in speeds.items():
-        # The first round warms up.
-        median = statistics.median(found[1:])
-        print(f"{name:28} {median:10,.0f} tokens/s   {median / base:.2f} of TopK's")
+    # The first round warms up.
+    medians = {name: statistics.median(found[1:]) for name, found in speeds.items()}
+    for name, median in medians.items():
+        print(f"{name:28} {median:10,.0f} tokens/s   {median / medians['topk']:.2f} of TopK's")
+    rounded = {name: round(median) for name, median in medians.items()}
+    print(json.dumps({"tokens_per_s": rounded, **vars(options)}))
 
 
 def arms(f: int, k: int) -> dict[str, SAEConfig]:
