@@ -12,12 +12,14 @@ from dashboards.theme import CATEGORIES, LIGHT, Theme, template
 from interp.codebooks.inspected import Inspection
 from interp.codebooks.language_results import (
     COLUMNS,
+    COST_COLUMNS,
     PLAIN,
     STEERED_COLUMNS,
     CodebookLanguage,
     CodeSample,
     ConceptSteering,
     LanguageArm,
+    cost_row,
     spanned,
     steered_row,
 )
@@ -172,8 +174,12 @@ _STEERING = (
     "each, among the 20 nearest in frequency."
 )
 _STEERED = (
+    "Precision: mean over the codes, on the half of the documents where they were chosen, and elsewhere. p: share of "
+    "random codes with at least as many successes, these codes counted in."
+)
+_COST = (
     "Perplexity of what was written, by the model without intervention. JSD to the word: of next-token distributions "
-    "on neutral text from the model's own directly before the word; 1 is no intervention. p: rank among random codes."
+    "on neutral text from the model's own directly before the word; 1 is no intervention."
 )
 _MEDIANS = ("", "codes", "neurons", "difference")
 
@@ -197,8 +203,9 @@ def _steered_parts(found: Sequence[ConceptSteering], draw: partial[go.Figure]) -
     return [
         FigurePart("steering", "Every code of a word, active while the model writes", _STEERING, draw,
                    100 + 56 * len(found)),
-        TablePart("steered", "The same in figures", _STEERED, STEERED_COLUMNS, [steered_row(one) for one in found],
-                  text=(0,)),
+        TablePart("steered", "The same in figures", _STEERED, STEERED_COLUMNS, [steered_row(one) for one in found]),
+        TablePart("cost", "What it costs, and how near it comes", _COST, COST_COLUMNS,
+                  [cost_row(one) for one in found]),
         TablePart("texts", "Texts", behind, ("word", "codes", "goes on with"), texts, text=(0, 1, 2)),
     ]  # fmt: skip
 

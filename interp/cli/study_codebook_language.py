@@ -8,7 +8,15 @@ import click
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts, print_grid
 from interp.codebooks.inspected import Inspection
-from interp.codebooks.language_results import COLUMNS, STEERED_COLUMNS, CodebookLanguage, spanned, steered_row
+from interp.codebooks.language_results import (
+    COLUMNS,
+    COST_COLUMNS,
+    STEERED_COLUMNS,
+    CodebookLanguage,
+    cost_row,
+    spanned,
+    steered_row,
+)
 from interp.recording import progress_of_stages
 from interp.storage import write_text
 from interp.studies.codebook_language import CodebookLanguageConfig, arm_folder, arm_name, run_codebook_language
@@ -63,9 +71,6 @@ def _print(study: CodebookLanguage, page: Path) -> None:
     ]
     columns = ("", "codes", "neurons", "difference")
     print_grid("Detection AUC of drawn codes and neurons, medians with 95% intervals over them", columns, rows)
-    for one in study.steerings:
-        print_facts(
-            f"Steered towards {one.concept!r}", {}, as_json=False,
-            shown=dict(zip(STEERED_COLUMNS[1:], steered_row(one)[1:], strict=True)),
-        )  # fmt: skip
+    print_grid("Steered by all codes of a word", STEERED_COLUMNS, [steered_row(one) for one in study.steerings])
+    print_grid("Its cost, and how near it comes (JSD: 1 is nothing done)", COST_COLUMNS, map(cost_row, study.steerings))
     print_facts("", {}, as_json=False, shown={"page": page.resolve().as_uri()})

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,8 +182,10 @@ COLUMNS = (
     "", "seed", "loss, nats", "accuracy, %", "loss above plain", "dead, held out, %", "in training, %", "published",
 )  # fmt: skip
 STEERED_COLUMNS = (
-    "word", "codes", "precision", "success without", "success with", "random codes, 95%", "p", "perplexity without",
-    "perplexity with", "random codes, median", "JSD to the word", "random codes, 95% of JSD", "p of JSD",
+    "word", "codes", "places before it", "precision", "elsewhere", "success without", "with", "random codes, 95%", "p",
+)  # fmt: skip
+COST_COLUMNS = (
+    "word", "perplexity without", "with", "random codes, 95%", "JSD to the word", "random codes, 95%", "p",
 )  # fmt: skip
 
 
@@ -212,23 +214,38 @@ def spanned(value: float, interval: Interval, digits: int, *, sign: bool = False
 def steered_row(one: ConceptSteering) -> tuple[str, ...]:
     """Cells of STEERED_COLUMNS."""
     held = one.steering
-    controls = [(x.success, x.perplexity, t) for x, t in zip(held.controls, one.toward_controls, strict=True)]
-    low, middle, high = np.quantile(np.array(controls or [(math.nan,) * 3]), (0.025, 0.5, 0.975), axis=0).tolist()
     return (
         one.concept,
         f"{len(held.codes)} ({one.arm})",
-        f"{one.precision[0]:.2f}, elsewhere {one.precision[1]:.2f}",
+        f"{one.n_sites:,} ({one.base_rate:.2%})",
+        *(f"{precision:.1%}" for precision in one.precision),
         f"{held.unsteered.success:.0%}",
         f"{held.steered.success:.0%}",
-        f"{middle[0]:.0%} ({low[0]:.0%} to {high[0]:.0%})",
+        _middle([control.success for control in held.controls], ".0%"),
         f"{held.p:.3f}",
+    )
+
+
+def cost_row(one: ConceptSteering) -> tuple[str, ...]:
+    """Cells of COST_COLUMNS."""
+    held = one.steering
+    return (
+        one.concept,
         f"{held.unsteered.perplexity:.1f}",
         f"{held.steered.perplexity:.1f}",
-        f"{middle[1]:.1f}",
+        _middle([control.perplexity for control in held.controls], ".1f"),
         f"{one.toward:.3f}",
-        f"{middle[2]:.3f} ({low[2]:.3f} to {high[2]:.3f})",
+        _middle(one.toward_controls, ".3f"),
         f"{one.p_toward:.3f}",
     )
+
+
+def _middle(values: Sequence[float], form: str) -> str:
+    """The median and the middle 95%."""
+    if not values:
+        return "–"
+    low, middle, high = np.quantile(values, (0.025, 0.5, 0.975)).tolist()
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _medians(one: CodeSample) -> dict[str, Any]:
