@@ -64,7 +64,10 @@ class SpreadTask(Protocol):
 
 @runtime_checkable
 class ClippingOptimiser(Protocol):
-    """An optimiser that projects and clips in the same pass over the weights in which it updates them."""
+    """An optimiser that projects and clips in the same pass over the weights in which it updates them.
+
+    Of a spread task it knows the other ranks, so that the norm that clips is that of the whole.
+    """
 
     def step_clipped(self, clip_norm: float, finite: Tensor) -> Tensor:
         """Gives the gradient norm before clipping; NaN, and no weight has moved, if it or the loss is not finite."""
@@ -132,7 +135,7 @@ def update(
 
     Raises: NonFiniteError, naming the step and the terms, before any weight has moved.
     """
-    in_one_pass = isinstance(optimiser, ClippingOptimiser) and not isinstance(task, SpreadTask)
+    in_one_pass = isinstance(optimiser, ClippingOptimiser)
     if not in_one_pass:
         _check_loss(report, step)
     optimiser.zero_grad(set_to_none=True)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from interp.distributed import ALONE, Ranks
 from saes.base import SAE
 from saes.ops.acceleration import accelerated
 
@@ -15,11 +16,11 @@ WIDEST_ROW = 1 << 14
 
 
 def make_optimiser(
-    sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam", *, clips: bool = True
+    sae: SAE, lr: float, kind: Literal["adam", "muon"] = "adam", *, ranks: Ranks = ALONE
 ) -> torch.optim.Optimizer:
     """Adam over the trainable parameters, in one fused pass; or Muon for the two weight matrices and Adam for the rest.
 
-    Unless it `clips`, gradients come to it as they shall be: where several ranks have a part each, it knows no norm.
+    Where several `ranks` have a part each, `sae` is this one's.
 
     Source: learning rate and betas of Bussmann et al. 2025 (arXiv 2503.17547).
     """
@@ -34,16 +35,17 @@ def make_optimiser(
     if kind == "muon":
         return MuonWithAdam(matrices, groups, lr=lr)
     # Kernels take one row at a time: wider ones do not fit.
-    if clips and accelerated(sae.W_dec) and sae.W_dec.shape[1] <= WIDEST_ROW:
-        return _row_adam(sae, groups, lr)
+    if accelerated(sae.W_dec) and sae.W_dec.shape[1] <= WIDEST_ROW:
+        return _row_adam(sae, groups, lr, ranks)
     return _adam(groups, lr)
 
 
-def _row_adam(sae: SAE, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+def _row_adam(sae: SAE, groups: list[dict[str, Any]], lr: float, ranks: Ranks) -> torch.optim.Optimizer:
     from saes.ops.triton_adam import RowAdam
 
     sae.rows_kept = sae.config.decoder_norm == "unit" and sae.W_dec.requires_grad
-    return RowAdam(groups, lr=lr, unit=[sae.W_dec] if sae.rows_kept else [])
+    parts = [sae.get_parameter(name) for name in sae.sparse_parameters] if ranks.n > 1 else []
+    return RowAdam(groups, lr=lr, unit=[sae.W_dec] if sae.rows_kept else [], parts=parts, ranks=ranks)
 
 
 def _adam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Adam:

@@ -120,7 +120,7 @@ def _begin(
         device=resolve_device(config.device),
     )
     task.own.W_dec.requires_grad_(not config.freeze_decoder)
-    optimiser = make_optimiser(task.own, config.schedule.lr, config.optimiser, clips=False)
+    optimiser = make_optimiser(task.own, config.schedule.lr, config.optimiser, ranks=ranks)
     fit = SpreadFit(config, task, optimiser)
     checkpoint = start.checkpoint
     if checkpoint is not None:

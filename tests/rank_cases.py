@@ -120,7 +120,7 @@ def _counted(ranks: Ranks, config: TrainConfig) -> dict[str, float]:
     task = create_sharded(config.sae, 16, ranks, hooks_in=(config.hook,), token_budget=config.tokens)
     torch.nn.init.normal_(task.own.W_enc)
     torch.nn.init.normal_(task.own.W_dec)
-    optimiser = make_optimiser(task.own, 1e-3)
+    optimiser = make_optimiser(task.own, 1e-3, ranks=ranks)
     index = torch.zeros(config.batch_size, dtype=torch.int64)
     batch = ActivationBatch({config.hook: torch.randn(config.batch_size, 16)}, index, index, index)
     with patch.object(dist, "all_reduce", adds), patch.object(dist, "all_gather", gathers):

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from interp.checkpoints import TrainState
 from interp.code import Code
-from interp.distributed import Ranks
+from interp.distributed import ALONE, Ranks
 from interp.loop import update
 from saes import SAE
+from saes.ops.acceleration import acceleration
 from saes.ops.encode import Preactivations
 from saes.ops.merge import merge_per_batch, merge_per_token
 from saes.ops.select import select_per_batch, select_per_token
@@ -67,6 +68,7 @@ class Outcome:
     terms: list[dict[str, float]]
     norms: list[float]
     bias: Tensor
+    optimiser: str
 
 
 def one_process(case: Case) -> Outcome:
@@ -79,6 +81,12 @@ def one_of_many(ranks: Ranks, cases: list[Case]) -> list[Outcome]:
     return [_spread(ranks, case) for case in cases]
 
 
+def by_kernels(ranks: Ranks, cases: list[Case]) -> list[Outcome]:
+    """The same through the kernels of a GPU."""
+    with acceleration("triton"):
+        return one_of_many(ranks, cases)
+
+
 def _spread(ranks: Ranks, case: Case) -> Outcome:
     whole = case.whole()
     where = {"token_budget": whole.token_budget, "dtype": case.dtype, **HOOKS[case.wiring]}
@@ -88,7 +96,7 @@ def _spread(ranks: Ranks, case: Case) -> Outcome:
 
 
 def _fit(case: Case, task: Any, sae: SAE) -> Outcome:
-    optimiser = make_optimiser(sae, case.lr, clips=not isinstance(task, ShardedSAE))
+    optimiser = make_optimiser(sae, case.lr, ranks=task.ranks if isinstance(task, ShardedSAE) else ALONE)
     terms, norms = [], []
     for step in range(case.n_steps):
         report = task.losses(case.batch(step))
@@ -104,7 +112,7 @@ def _fit(case: Case, task: Any, sae: SAE) -> Outcome:
         state = gather_state(TrainState(1, 1, tensors, slots, {}, {}, 0), task, optimiser)
         assert all(torch.equal(state.tensors[name], x) for name, x in gather_weights(task).items())
         tensors, slots = dict(state.tensors), dict(state.optimiser)
-    return Outcome(tensors, slots, terms, norms, sae.b_dec.detach().clone())
+    return Outcome(tensors, slots, terms, norms, sae.b_dec.detach().clone(), type(optimiser).__name__)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp.distributed import Ranks
 from saes.ops.merge import kept_of
-from saes.ops.sparse import Pattern, combine, errors_into_pulls, gathered_dot
+from saes.ops.sparse import Pattern, combine, constants_like, errors_into_pulls, gathered_dot
 
 
 class _Summed(torch.autograd.Function):
@@ -98,7 +98,7 @@ class _SummedErrors(torch.autograd.Function):
         ctx.save_for_backward(centred, sums, centre_pull)
         ctx.bias_slope = slopes[0]
         ctx.mark_non_differentiable(errors, residual)
-        return (errors * errors.new_tensor(term_weights)).sum(), errors, residual
+        return (errors * constants_like(term_weights, errors)).sum(), errors, residual
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

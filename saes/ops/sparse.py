@@ -58,7 +58,7 @@ class Pattern:
         """
         if len(widths) == 1:
             return self.rows, self.row_offsets
-        inner = _constants(tuple(float(width) for width in widths[:-1]), self.row_offsets)
+        inner = constants_like(tuple(float(width) for width in widths[:-1]), self.row_offsets)
         bags = self.rows * len(widths) + torch.bucketize(self.features, inner, right=True)
         n_bags = (self.row_offsets.shape[0] - 1) * len(widths)
         if self.pieces is not None:
@@ -66,13 +66,13 @@ class Pattern:
         return bags, offsets_of(torch.bincount(bags, minlength=n_bags))
 
 
-def _constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+def constants_like(numbers: tuple[float, ...], like: Tensor) -> Tensor:
     """Numbers beside a tensor and of its type; moved to a device once, since a copy makes it and the host wait."""
-    return _kept_constants(numbers, like.device, like.dtype)
+    return _kept(numbers, like.device, like.dtype)
 
 
 @lru_cache(maxsize=256)
-def _kept_constants(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def _kept(numbers: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.tensor(numbers, device=device, dtype=dtype)
 
 
@@ -204,7 +204,7 @@ class _PrefixLosses(torch.autograd.Function):
         ctx.save_for_backward(centred, values, weight, extra, sums, bags, centre_pull)
         ctx.pattern, ctx.bias_weight = pattern, term_weights[0]
         ctx.mark_non_differentiable(errors, residual)
-        weighing = _constants(term_weights, errors)
+        weighing = constants_like(term_weights, errors)
         return (errors * weighing).sum(), errors, residual, weight[extra]
 
     @staticmethod
@@ -231,6 +231,9 @@ def errors_into_pulls(
     A group's pull is the weighted sum of the residuals of all prefixes that contain it. On a processor tokens go in
     blocks that stay in the cache while their groups are walked up (residuals) and down (pulls).
     """
+    if accelerated(centred):
+        found = _kernels().walked_pulls(centred, sums, term_weights)
+        return found.errors / centred.shape[0], found.residual, sums[:, 0].sum(0) + term_weights[0] * centred.sum(0)
     n_groups = sums.shape[1]
     errors = centred.new_zeros(n_groups + 1)
     residual = torch.empty_like(centred)

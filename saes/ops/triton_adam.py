@@ -4,7 +4,7 @@ The twin is `SAE.project_gradients`, clipping by the global norm, torch's Adam, 
 Axes: r rows, d columns of a weight matrix.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from interp.distributed import ALONE, Ranks
 
 FLAT = 1024
 """Columns of a vector, or of a matrix without unit rows, that one program takes."""
@@ -83,7 +85,8 @@ class RowAdam(torch.optim.Optimizer):
     """Adam as torch's, whose state it shares key by key, with what an SAE does before and after in the same pass.
 
     Rows of the parameters in `unit` are kept at norm one: what would only change the norm is taken out of their
-    gradients. Nothing moves if a gradient or `finite` is not: the returned norm says so, when it is read.
+    gradients. Nothing moves if a gradient or `finite` is not: the returned norm says so, when it is read. Where several
+    `ranks` have rows of the parameters in `parts`, and all have the others, the norm that clips is that of the whole.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class RowAdam(torch.optim.Optimizer):
         *,
         lr: float,
         unit: Iterable[torch.nn.Parameter] = (),
+        parts: Iterable[torch.nn.Parameter] = (),
+        ranks: Ranks = ALONE,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
@@ -99,6 +104,7 @@ class RowAdam(torch.optim.Optimizer):
         defaults = dict(torch.optim.Adam([torch.zeros(1)], lr=lr, betas=betas, eps=eps, fused=True).defaults)
         super().__init__(groups, defaults)
         self.unit = {id(parameter) for parameter in unit}
+        self.parts, self.ranks = {id(parameter) for parameter in parts}, ranks
         self.betas, self.eps = betas, eps
         self._steps = torch.zeros(0)
 
@@ -106,7 +112,7 @@ class RowAdam(torch.optim.Optimizer):
     def step_clipped(self, clip_norm: float, finite: Bool[Tensor, ""]) -> Float[Tensor, ""]:
         """Project, clip to `clip_norm` (0: do not), update, renormalise.
 
-        Gives the norm before clipping, NaN if nothing moved.
+        Gives the norm before clipping, NaN if nothing moved. All ranks ask for it.
         """
         held = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
         self._begin([p for _, p in held])
@@ -119,7 +125,7 @@ class RowAdam(torch.optim.Optimizer):
             done += rows
         facts = torch.empty(3 + 2 * n, device=device)
         _facts_kernel[(1,)](
-            squares.sum(), finite, self._steps, facts, clip_norm, n, *self.betas,
+            self._total(squares, [p for _, p in held], layouts), finite, self._steps, facts, clip_norm, n, *self.betas,
             BLOCK=triton.next_power_of_2(n), num_warps=1,
         )  # fmt: skip
         for which, ((group, parameter), (rows, d)) in enumerate(zip(held, layouts, strict=True)):
@@ -130,6 +136,21 @@ class RowAdam(torch.optim.Optimizer):
                 num_warps=_warps(d),
             )  # fmt: skip
         return facts[0]
+
+    def _total(
+        self, squares: Float[Tensor, " _"], held: Sequence[Tensor], layouts: Sequence[tuple[int, int]]
+    ) -> Float[Tensor, ""]:
+        """Squared norm of the gradients of all ranks."""
+        if self.ranks.n == 1:
+            return squares.sum()
+        of_each = [rows.sum() for rows in squares.split([n for n, _ in layouts])]
+        mine, shared = squares.new_zeros(()), squares.new_zeros(())
+        for parameter, square in zip(held, of_each, strict=True):
+            if id(parameter) in self.parts:
+                mine = mine + square
+            else:
+                shared = shared + square
+        return self.ranks.add(mine) + shared
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update without clipping."""

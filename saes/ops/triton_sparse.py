@@ -294,3 +294,45 @@ def prefix_pulls(
         weighing, pulls, residual, errors, b, d, G=n_groups, TILE=8, BLOCK=block, num_warps=4,
     )  # fmt: skip
     return Pulls(errors.flatten(1).sum(1), residual, pulls)
+
+
+@triton.jit
+def _walk_kernel(centred, term_weights, sums, residual, errors, b, d, G: tl.constexpr, BLOCK: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)
+    block = tl.program_id(1)
+    n_blocks = tl.num_programs(1)
+    columns = block * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < d
+    left = tl.load(centred + token * d + columns, mask=inside, other=0.0)
+    at_error = errors + token * n_blocks + block
+    n_errors = b.to(tl.int64) * n_blocks
+    tl.store(at_error, tl.sum(left * left))
+    for group in range(G):
+        at_group = sums + (token * G + group) * d + columns
+        left = left - tl.load(at_group, mask=inside, other=0.0)
+        tl.store(at_error + (group + 1) * n_errors, tl.sum(left * left))
+        tl.store(at_group, left, mask=inside)
+    tl.store(residual + token * d + columns, left, mask=inside)
+    pull = left * tl.load(term_weights + G)
+    tl.store(sums + (token * G + G - 1) * d + columns, pull, mask=inside)
+    # Each lane reads back only what it wrote itself.
+    for below in range(1, G):
+        group = G - 1 - below
+        at_group = sums + (token * G + group) * d + columns
+        pull += tl.load(at_group, mask=inside, other=0.0) * tl.load(term_weights + group + 1)
+        tl.store(at_group, pull, mask=inside)
+
+
+def walked_pulls(centred: Float[Tensor, "b d"], sums: Float[Tensor, "b g d"], term_weights: Sequence[float]) -> Pulls:
+    """As `prefix_pulls`, for group sums that are there already; they turn into the pulls."""
+    b, d = centred.shape
+    n_groups, device = len(term_weights) - 1, centred.device
+    block = _block_of(d, 512)
+    n_blocks = triton.cdiv(d, block)
+    residual = torch.empty(b, d, device=device)
+    errors = torch.empty(n_groups + 1, b, n_blocks, device=device)
+    _walk_kernel[(b, n_blocks)](
+        centred.detach().contiguous(), constants(tuple(term_weights), device), sums, residual, errors, b, d,
+        G=n_groups, BLOCK=block, num_warps=4,
+    )  # fmt: skip
+    return Pulls(errors.flatten(1).sum(1), residual, sums)

@@ -6,12 +6,11 @@ import torch
 from interp.distributed import Ranks
 from interp.errors import ConfigError
 from saes.config import SAEConfig
-from saes.ops.acceleration import acceleration
 from saes.ops.select import select_per_batch, select_per_token
 from saes.sharded_create import create_sharded
 from saes.sharded_training import TrainConfig, check_config
 from tests.ranks import on_ranks
-from tests.sharded_cases import Case, Chosen, merged, one_of_many, one_process, tied
+from tests.sharded_cases import Case, Chosen, by_kernels, merged, one_of_many, one_process, tied
 
 # After the second step of three: the third goes on with what was resampled.
 SOON = {"d_sae": 50, "dead_features": "resample", "resample_at": (0.015,)}
@@ -147,16 +146,20 @@ def test_one_rank_alone_is_one_process(alone, name):
         assert {key: value for key, value in _largest_difference(of_whole, expected).items() if not value < 1e-12} == {}
 
 
-@pytest.mark.parametrize("architecture", ["topk", "matryoshka", "jumprelu"])
-def test_a_part_takes_the_same_step_by_the_kernels_of_a_gpu(architecture):
+@pytest.mark.parametrize("n", [1, 2])
+def test_parts_take_the_same_steps_by_the_kernels_of_a_gpu(n):
+    """The optimiser that does it all in one pass over the rows is among them: it clips by the norm of all ranks."""
     pytest.importorskip("triton", reason="triton is not installed: pip install triton")
-    case = Case({"architecture": architecture, "d_sae": 48}, dead=3, n_tokens=32, dtype=torch.float32)
-    with acceleration("eager"):
-        (expected,) = one_of_many(Ranks(), [case])
-    with acceleration("triton"):
-        (got,) = one_of_many(Ranks(), [case])
-    for name, x in expected.tensors.items():
-        torch.testing.assert_close(got.tensors[name], x, rtol=2e-4, atol=2e-4)
+    more = {"dead": 2, "n_tokens": 6, "dtype": torch.float32}
+    cases = [Case({"architecture": name, "d_sae": 16, "k": 2}, **more) for name in ("topk", "matryoshka")]
+    cases.append(Case({"architecture": "topk", "d_sae": 16, "k": 2}, wiring="skip", **more))
+    found = by_kernels(Ranks(), cases) if n == 1 else on_ranks(n, by_kernels, cases)[0]
+    for case, got in zip(cases, found, strict=True):
+        expected = one_process(case)
+        assert (got.optimiser, expected.optimiser) == ("RowAdam", "Adam")
+        assert got.norms == pytest.approx(expected.norms, rel=1e-4)
+        for name, x in expected.tensors.items():
+            torch.testing.assert_close(got.tensors[name], x, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("n", [2, 4])
