@@ -1,0 +1,182 @@
+"""The study of codebooks in a language model: sites of a word, its codes, divergence from it, results as written."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from interp.codebooks.detection import Detection
+from interp.codebooks.divergence import jensen_shannon
+from interp.codebooks.evaluation import DocumentSums, LanguageScores
+from interp.codebooks.files import CodebookFolder, CodebookModel
+from interp.codebooks.insertion import new_codebooks, site_hooks
+from interp.codebooks.language_results import (
+    BASE,
+    COLUMNS,
+    COST_COLUMNS,
+    PLAIN,
+    STEERED_COLUMNS,
+    CodebookLanguage,
+    CodeSample,
+    ConceptSteering,
+    LanguageArm,
+    cost_row,
+    steered_row,
+)
+from interp.codebooks.names import CodeName
+from interp.codebooks.record import Book, CodeRecord
+from interp.codebooks.steered import CodeSteering, SteeredOutcome
+from interp.errors import ArtifactError, ConfigError, DataError
+from interp.prompts import encode_prompts
+from interp.runs import RunFolder
+from interp.studies.codebook_language import CodebookLanguageConfig
+from interp.studies.codebook_language_steering import concept_codes, toward, word_pattern, word_sites
+from tests.families import tiny_model
+
+HOOK = "blocks.0.attn.hook_z"
+TEXTS = [" a", " do", "g", "s", " hot", "dog", ".", " Dog"]
+
+
+def _record(tokens, row, books=()):
+    at = np.arange(len(tokens))
+    return CodeRecord(np.array(tokens), np.full(len(tokens), -1), np.array(row), at, np.array(row), tuple(books))
+
+
+def test_a_word_is_expected_at_the_token_before_its_first_letter():
+    # a do g . | a Dog . | hot dog . | do g s
+    tokens = [0, 1, 2, 6, 0, 7, 6, 4, 5, 6, 1, 2, 3]
+    row = [0] * 4 + [1] * 3 + [2] * 3 + [3] * 3
+    found = word_sites(_record(tokens, row), "dog", TEXTS)
+    # "hotdog" is another word, and what stands first in its row has nothing before it.
+    assert np.flatnonzero(found).tolist() == [0, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_there"), [("a Dog.", True), ("two dogs", True), ("hotdog", False), ("do g", False)]
+)
+def test_a_word_stands_alone(text, is_there):
+    assert bool(re.search(word_pattern("dog"), text)) is is_there
+
+
+def _planted(n=2000):
+    """Documents of ten tokens; one in ten is wanted; code 3 of group 1 is on just there, code 2 there and at random."""
+    draw = np.random.default_rng(0)
+    wanted = draw.random(n) < 0.1
+    exact = np.where(wanted, 3, draw.integers(0, 3, n))
+    loose = np.where(wanted | (draw.random(n) < 0.15), 2, draw.integers(0, 2, n))
+    noise = draw.integers(0, 4, n)
+    books = (Book(HOOK, 0, 4, noise[:, None]), Book(HOOK, 1, 4, exact[:, None]), Book(HOOK, 2, 4, loose[:, None]))
+    return _record(draw.integers(0, 8, n), np.arange(n) // 10, books), wanted
+
+
+def test_codes_of_a_word_are_all_that_are_precise_and_none_else():
+    record, wanted = _planted()
+    found = concept_codes(record, wanted, most=4, least_lift=3.0)
+    assert found.codes == (CodeName(HOOK, 1, 3), CodeName(HOOK, 2, 2))
+    active = record.books[2].ids[:, 0] == 2
+    fit = np.arange(len(record)) // 10 % 2 == 0
+    expected = [(1 + wanted[active & half].mean()) / 2 for half in (fit, ~fit)]
+    np.testing.assert_allclose(found.precision, expected)
+
+
+def test_a_word_without_codes_is_told():
+    record, wanted = _planted()
+    with pytest.raises(DataError, match="no code for them"):
+        concept_codes(record, wanted, most=4, least_lift=11.0)
+
+
+def test_divergence_from_a_word_is_that_of_the_models_predictions(tmp_path):
+    model, target = tiny_model("llama"), torch.rand(40).softmax(0)
+    torch.manual_seed(1)
+    codebooks = new_codebooks(model, site_hooks(model, ("attn",)), n_codes=6, k=1)
+    held = CodebookModel(model, codebooks, CodebookFolder(RunFolder(tmp_path)))
+    prompts = encode_prompts(model, ["a b c"])
+    with held.inserted(), torch.no_grad():
+        p = model.hf(prompts.token_ids).logits.softmax(2)
+    expected = np.mean([float(jensen_shannon(row, target)) for row in p[0]])
+    assert toward(held, (), prompts, target) == pytest.approx(expected, rel=1e-5)
+    codes = [CodeName(hook, 0, 2) for hook in codebooks.hooks]
+    assert toward(held, codes, prompts, target) != pytest.approx(expected, rel=1e-3)
+
+
+def _sums(nats, documents=(3, 5, 9)):
+    n = len(nats)
+    return DocumentSums(np.array(documents[:n]), np.array(nats), np.ones(n), np.array([2.0, 4.0, 4.0][:n]))
+
+
+def test_a_loss_is_compared_document_by_document():
+    value, between = _sums([3.0, 6.0, 5.0]).loss_above(_sums([2.0, 4.0, 3.0]))
+    assert value == pytest.approx(0.5)
+    # Every document's loss is half a nat higher: nothing is left to vary.
+    assert between == pytest.approx((0.5, 0.5))
+    with pytest.raises(DataError, match="other documents"):
+        _sums([1.0, 2.0]).loss_above(_sums([1.0, 2.0, 3.0]))
+    assert _sums([2.0, 4.0, 4.0]).scores().loss_nats == 1.0
+
+
+def test_medians_and_their_difference_come_with_intervals_that_hold_them():
+    aucs = np.linspace(0.6, 0.9, 30)
+    codes = tuple(Detection(f"c{i}", 0.1, float(auc)) for i, auc in enumerate(aucs))
+    sample = CodeSample("attn, k=1", codes, tuple(Detection("n", 0.1, float(auc) - 0.1) for auc in aucs))
+    for value, (low, high) in (sample.median("codes"), sample.median("neurons"), sample.difference()):
+        assert low < value < high
+    assert sample.difference()[0] == pytest.approx(0.1)
+    assert sample.difference()[1][0] > 0
+    none = CodeSample("attn, k=1", (Detection("c", 0.0, math.nan),), ())
+    assert math.isnan(none.median("codes")[0])
+    assert math.isnan(none.difference()[0])
+
+
+def study():
+    """A study in which everything is told."""
+    scores = LanguageScores(1.5, (1.4, 1.6), 0.6, (0.58, 0.62), 100, 9)
+    arms = (
+        LanguageArm(BASE, 0, scores, 0.0, (-0.1, (-0.2, 0.0))),
+        LanguageArm(PLAIN, 0, scores, 3.0),
+        LanguageArm("attn, k=8", 0, scores, 4.0, (0.1, None), 0.25, 0.125),
+    )
+    codes = (Detection("0.attn.0.1", 0.01, 0.8), Detection("0.attn.1.0", 0.02, math.nan))
+    steering = CodeSteering(
+        ("0.attn.0.1",), "dog", "all", "Once", 4, SteeredOutcome(0.1, 5.0, 0.0), SteeredOutcome(0.9, 20.0, 0.2),
+        (SteeredOutcome(0.1, 10.0, 0.1), SteeredOutcome(0.95, 12.0, 0.1), SteeredOutcome(0.2, 11.0, 0.1)),
+    )  # fmt: skip
+    word = ConceptSteering("dog", "attn, k=8", 40, 0.004, (0.1, 0.08), steering, 0.8, (1.0, 1.1, 0.9))
+    samples = (CodeSample("attn, k=8", codes, codes[:1]),)
+    return CodebookLanguage("tiny", "stories", "tiny", arms, samples, (word,), {"command": "interp study"})
+
+
+def test_a_study_is_read_as_it_was_written(tmp_path):
+    study().save(tmp_path / "study.json")
+    again = CodebookLanguage.load(tmp_path / "study.json")
+    assert again.to_json() == study().to_json()
+    assert again.arms == study().arms
+    assert again.steerings == study().steerings
+    (tmp_path / "other.json").write_text('{"study": "tokfsm"}')
+    with pytest.raises(ArtifactError, match="no codebook-language study"):
+        CodebookLanguage.load(tmp_path / "other.json")
+
+
+def test_ranks_among_random_codes_count_the_codes_themselves():
+    (word,) = study().steerings
+    # One of three random sets did as well; none came as near.
+    assert word.steering.p == pytest.approx(2 / 4)
+    assert word.p_toward == pytest.approx(1 / 4)
+
+
+def test_tables_have_a_cell_for_each_column():
+    assert {len(row) for row in study().rows()} == {len(COLUMNS)}
+    assert study().rows()[2][-1] == "1.66, 57.91%"
+    (word,) = study().steerings
+    assert len(steered_row(word)) == len(STEERED_COLUMNS)
+    assert len(cost_row(word)) == len(COST_COLUMNS)
+    assert "k=8" in study()._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"), [({"k": [1, 1]}, "k: got"), ({"k": [8, 1], "steer_k": 4}, "steer_k: got 4")]
+)
+def test_settings_that_do_not_fit_are_refused(flags, says):
+    with pytest.raises(ConfigError, match=says):
+        CodebookLanguageConfig.parse(flags)
