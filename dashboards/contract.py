@@ -89,7 +89,7 @@ def subject(run: RunRecord) -> Json:
     return {
         "model": _model_name(run),
         "hook": run.manifest.model.get("hook") or _hooks(run.config),
-        "architecture": _titled(architecture, run.config),
+        "architecture": _titled(architecture, settings, run.config),
         "d_sae": width,
         "k": None if architecture in WITHOUT_K else settings.get("k"),
         "n_training_tokens": max((row.get("n_tokens", 0) for row in run.metrics), default=None),
@@ -104,8 +104,14 @@ def _hooks(config: Mapping[str, Any]) -> str | None:
     return ", ".join([config["hook"], *(config.get("more_hooks") or [])]) if config.get("hook") else None
 
 
-def _titled(architecture: Any, config: Mapping[str, Any]) -> str | None:
-    title = ARCHITECTURES.get(str(architecture), architecture)
+def architecture_title(architecture: str, variant: str | None = None) -> str:
+    """What a reader is told that an architecture is, of a codebook its variant too."""
+    title = ARCHITECTURES.get(architecture, architecture)
+    return f"{variant.capitalize()} {title.lower()}" if architecture == "codebook" and variant else title
+
+
+def _titled(architecture: Any, settings: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    title = architecture_title(str(architecture), settings.get("codebook_variant")) if architecture else None
     wiring = "transcoder" if config.get("hook_out") else "crosscoder" if config.get("more_hooks") else None
     return f"{title} {wiring}" if title and wiring else title
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from dashboards.contract import ARCHITECTURES
+from dashboards.contract import ARCHITECTURES, architecture_title
 from dashboards.theme import CATEGORIES, LIGHT, Theme, template
 from saes.rate_arms import (
     RateArm,
@@ -174,8 +174,7 @@ def _told(name: str, value: str, more: str = "") -> str:
 def title(name: str) -> str:
     """What a reader is told that an arm is."""
     architecture, _, variant = name.partition(" ")
-    known = ARCHITECTURES.get(architecture)
-    return name if known is None else f"{known} {variant}".strip()
+    return architecture_title(architecture, variant) if architecture in ARCHITECTURES else name
 
 
 def _named(arm: RateArm) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dashboards.contract import ARCHITECTURES
+from dashboards.contract import architecture_title
 from dashboards.watch_charts import charts
 from dashboards.watch_rows import Envelope, MetricsTail, Pace
 from interp.config import read_yaml
@@ -130,7 +130,7 @@ def what_it_is(config: Mapping[str, Any]) -> list[str]:
     parts = []
     if isinstance(sae, dict) and "architecture" in sae:
         architecture = str(sae["architecture"])
-        parts.append(f"{ARCHITECTURES.get(architecture, architecture)} SAE")
+        parts.append(f"{architecture_title(architecture, sae.get('codebook_variant'))} SAE")
         parts += [f"{sae['d_sae']:,} features"] if isinstance(sae.get("d_sae"), int) else []
         parts += [f"k = {sae['k']}"] if isinstance(sae.get("k"), int) and expected_k(architecture) else []
     words = ((config.get(key), text) for key, text in (("model", "model {}"), ("hook", "{}"), ("dataset", "text {}")))

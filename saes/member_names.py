@@ -23,7 +23,7 @@ def member_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     keys = [key for key in settings[0] if len({str(one[key]) for one in settings}) > 1]
     keys.sort(key=lambda key: (key == "seed", _ORDER.index(key) if key in _ORDER else len(_ORDER)))
-    names = ["_".join(_part(key, one[key]) for key in keys if _matters(key, one)) or "sae" for one in settings]
+    names = ["_".join(_part(key, one[key]) for key in keys if matters(key, one)) or "sae" for one in settings]
     seen: Counter[str] = Counter()
     counts = Counter(names)
     unique = []
@@ -34,7 +34,8 @@ def member_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return unique
 
 
-def _matters(key: str, one: Mapping[str, Any]) -> bool:
+def matters(key: str, one: Mapping[str, Any]) -> bool:
+    """Whether a setting says anything of a member with these: those of codebooks do for their variant alone."""
     if key != "sae.codebook_variant" and key not in _OF_VARIANT:
         return True
     variant = one.get("sae.codebook_variant")

@@ -15,6 +15,7 @@ from interp.storage import read_json, write_json
 from saes.evaluate_run import evaluate_parts
 from saes.evaluation import Evaluation
 from saes.io import load_facts, load_sae
+from saes.member_names import matters
 from saes.origin import load_models
 from saes.run_parts import RunParts
 from saes.sweep_config import Member, SweepConfig
@@ -213,7 +214,8 @@ def _line(member: Member, varied: set[str]) -> str:
     sae = member.config.sae
     words = [sae.architecture.replace("_", " "), f"{sae.d_sae:,}"]
     for key in sorted(varied - {"seed", "sae.architecture", "sae.d_sae", "hook", *SPARSITY}):
-        words.append(f"{key.split('.')[-1].replace('_', ' ')} {member.settings[key]}")
+        if matters(key, member.settings):
+            words.append(f"{key.split('.')[-1].replace('_', ' ')} {member.settings[key]}")
     return " ".join(words)
 
 

@@ -83,6 +83,15 @@ def test_null_arms_name_themselves(run):
     assert "seed 4" in notes[1]
 
 
+def test_a_codebook_is_named_by_its_variant(run):
+    sae = {"architecture": "codebook", "codebook_variant": "residual", "k": 8}
+    told = summary(replace(run, config=run.config | {"sae": sae}), sample_seed=0, figures=[])["subject"]
+    assert (told["architecture"], told["k"]) == ("Residual codebook", 8)
+    sae = {"architecture": "topk", "codebook_variant": "residual", "k": 8}
+    told = summary(replace(run, config=run.config | {"sae": sae}), sample_seed=0, figures=[])["subject"]
+    assert told["architecture"] == "TopK"
+
+
 def test_the_sample_is_drawn_by_seed_from_those_that_fire(run, told):
     alive = np.flatnonzero(run.statistics.density > 0)
     ids = told["features"]["sample"]["ids"]

@@ -131,11 +131,11 @@ def test_the_chosen_quantiser_is_the_coarsest_that_loses_little(found):
 
 def test_codebooks_are_dashed_and_what_was_not_trained_is_grey(found):
     lines = {trace.name: trace for trace in rate_figure(found).data if trace.name}
-    assert title("codebook residual") == "Codebook residual"
-    assert lines["Codebook residual"].line.dash == "dash"
+    assert title("codebook residual") == "Residual codebook"
+    assert lines["Residual codebook"].line.dash == "dash"
     assert lines["TopK"].line.dash == "solid"
-    assert lines["PCA"].line.color not in (lines["TopK"].line.color, lines["Codebook residual"].line.color)
-    assert {trace.name for trace in cost_figure(found).data} == {"TopK", "Codebook residual"}
+    assert lines["PCA"].line.color not in (lines["TopK"].line.color, lines["Residual codebook"].line.color)
+    assert {trace.name for trace in cost_figure(found).data} == {"TopK", "Residual codebook"}
     with_null = RateDistortion(
         (*found.arms, arm("matched random", "null", [(30, 0.1)])), found.gaussian, found.provenance
     )
