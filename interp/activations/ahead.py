@@ -15,6 +15,8 @@ import torch
 T = TypeVar("T")
 PATIENCE_SECONDS = 0.5
 """How long a thread with nothing to do waits before it looks whether the program is still there."""
+LAST_ITEM_SECONDS = 60.0
+"""How long the one who stops waits for the item in the making."""
 
 
 def iter_ahead(
@@ -28,7 +30,7 @@ def iter_ahead(
     if n_ahead == 0:
         yield from make()
         return
-    shelf = _Shelf(make, n_ahead)
+    shelf, user = _Shelf(make, n_ahead), threading.current_thread()
     thread = threading.Thread(target=shelf.fill, args=(_current_gpu(),), name="interp ahead")
     thread.start()
     try:
@@ -39,9 +41,9 @@ def iter_ahead(
             yield item
     finally:
         shelf.leave()
-        # Garbage may be collected in any thread, in this one too.
-        if thread is not threading.current_thread():
-            thread.join()
+        # Garbage may be collected in any thread, also in one that this thread waits for.
+        if threading.current_thread() is user:
+            thread.join(LAST_ITEM_SECONDS)
 
 
 class _Shelf(Generic[T]):

@@ -140,7 +140,7 @@ def test_hooks_that_are_not_there_are_told(source, tmp_path):
     with pytest.raises(ConfigError, match="collect it too"):
         StoredActivations(_store(source, tmp_path / "acts"), hooks=("blocks.2.hook_resid_post",))
     with pytest.raises(UnknownHookError):
-        Harvest(source._model, source._stream, ("blocks.9.hook_resid_post",))
+        Harvest(source._model, source._tokens._stream, ("blocks.9.hook_resid_post",))
 
 
 def test_nan_activations_stop_with_the_hook_named(source):
