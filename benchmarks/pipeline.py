@@ -1,0 +1,113 @@
+"""Tokens per second of whole training runs, by how the model is run: what is made ahead, and whether it is compiled.
+
+    python benchmarks/pipeline.py --tokens 400k --rounds 3
+
+The arms run in turn, in an order that rotates each round, each as `interp train` in a folder that is thrown away:
+  plain    nothing ahead
+  tokens   8 token batches made ahead by a thread
+  ahead    the same, and 8 batches of activations by another (as where model and SAE have devices of their own)
+  compile  the forward pass compiled; its compiling is left out
+Speeds are those of the second half of each run, by its own metrics; medians over rounds. The last line is one JSON
+object.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.activations.delivery import Delivered
+from interp.activations.harvest import N_AHEAD
+from interp.errors import InterpError
+from saes import origin, training
+from saes.train_config import TrainConfig
+
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {"prefetch": 0},
+    "tokens": {"prefetch": N_AHEAD},
+    "ahead": {"prefetch": N_AHEAD},
+    "compile": {"prefetch": 0, "compile": True},
+}
+
+
+def config_of(given: argparse.Namespace, arm: str, out: Path) -> TrainConfig:
+    """The run of one arm."""
+    values = {
+        "model": given.model,
+        "hook": given.hook,
+        "tokens": given.tokens,
+        "device": given.device,
+        "dtype": given.dtype,
+        "sae": {"architecture": "batch_topk", "d_sae": given.d_sae, "k": 32},
+        "harvest": ARMS[arm],
+        "recording": {"log_every": 1, "checkpoint_every": 1_000_000},
+        "out": str(out),
+    }
+    return TrainConfig.parse(values)
+
+
+def run(given: argparse.Namespace, arm: str) -> dict[str, float]:
+    """Speed and parts of the time of the second half of a run."""
+    opened = training.open_origin
+
+    def ahead(*args: Any, **more: Any) -> origin.Origin:
+        found = opened(*args, **more)
+        source = Delivered(found.source, torch.device("cpu"), n_ahead=N_AHEAD)
+        return origin.Origin(source, found.model, found.data, found.stream)
+
+    with tempfile.TemporaryDirectory() as folder:
+        if arm == "ahead":
+            training.open_origin = ahead  # type: ignore[attr-defined]
+        try:
+            done = training.train(config_of(given, arm, Path(folder) / "run"))
+        finally:
+            training.open_origin = opened  # type: ignore[attr-defined]
+        rows = [json.loads(line) for line in done.metrics_path.read_text().splitlines()]
+    half = rows[len(rows) // 2 :]
+    parts = {name: sum(row[f"seconds_{name}"] for row in half) for name in ("harvest", "shuffle", "update")}
+    text = sum(row.get("seconds_text", 0.0) for row in half)
+    n_tokens = half[-1]["n_tokens"] - rows[len(rows) // 2 - 1]["n_tokens"]
+    return {"tokens_per_s": n_tokens / sum(parts.values()), "text": text, **parts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="embedded", help="embedded, a folder or a hub name")
+    parser.add_argument("--hook", default="blocks.2.hook_resid_post")
+    parser.add_argument("--tokens", default="400k", help="of each run")
+    parser.add_argument("--d-sae", type=int, default=4096)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--arms", default=",".join(ARMS), help="comma separated")
+    given = parser.parse_args()
+    names = given.arms.split(",")
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for index in range(given.rounds):
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            found[name].append(run(given, name))
+            print(f"round {index + 1} {name}: {found[name][-1]['tokens_per_s']:,.0f} tokens/s", file=sys.stderr)
+    result: dict[str, Any] = {
+        name: {key: round(statistics.median(one[key] for one in rounds), 3) for key in rounds[0]}
+        for name, rounds in found.items()
+    }
+    if "plain" in found:
+        for name in names:
+            pairs = zip(found[name], found["plain"], strict=True)
+            result[name]["ratio"] = round(statistics.median(a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs), 3)
+    setting = {**vars(given), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    print(json.dumps(result | setting | {"python": platform.python_version()}))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InterpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
