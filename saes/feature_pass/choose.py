@@ -24,24 +24,38 @@ class Chosen:
     slot: Int[np.ndarray, " m"]
 
 
-def strongest_spans(firings: Firings, text: Text, k: int) -> Chosen:
+def strongest_spans(firings: Firings, text: Text, k: int, seed: int = 0) -> Chosen:
     """The peaks of the k strongest spans of every feature, strongest first.
 
     A span gives a feature at most one window, its peak, or one loud passage would fill the list. Ties are broken by
-    first occurrence.
+    first occurrence; but of features all of whose firings are equal, as a codebook's are, spans and peaks are drawn
+    uniformly, or all of them would show how the same few documents begin.
     """
     if firings.values.size == 0:
         return _nothing()
     rows = firings.rows()
+    values = _drawn_where_equal(firings, rows, seed)
     starts = run_starts(rows * text.document.shape[0] + text.span[firings.places])
-    peak_value = np.maximum.reduceat(firings.values, starts)
+    peak_value = np.maximum.reduceat(values, starts)
     run, slot = largest_in_rows(rows[starts], peak_value, k)
     length = np.diff(np.append(starts, rows.shape[0]))[run]
     entries, owner = ranges(starts[run], length), np.repeat(np.arange(run.shape[0]), length)
-    peaks = np.flatnonzero(firings.values[entries] == peak_value[run][owner])
+    peaks = np.flatnonzero(values[entries] == peak_value[run][owner])
     first = run_starts(owner[peaks])
     entry = entries[peaks[first]]
     return Chosen(entry, rows[entry], slot)
+
+
+def _drawn_where_equal(firings: Firings, rows: Int[np.ndarray, " e"], seed: int) -> Float[np.ndarray, " e"]:
+    """The values, and random ones for features whose values are all the same."""
+    starts = run_starts(rows)
+    low, high = (extreme.reduceat(firings.values, starts) for extreme in (np.minimum, np.maximum))
+    equal = np.repeat(low == high, np.diff(np.append(starts, rows.shape[0])))
+    if not equal.any():
+        return firings.values
+    # Mixed once more: the other windows use these bits, or all lists would show the same firings.
+    drawn = (mix(_priority(firings, seed)) >> np.uint64(40)).astype(np.float32)
+    return np.where(equal, drawn, firings.values.astype(np.float32))
 
 
 def random_firings(firings: Firings, k: int, seed: int) -> Chosen:

@@ -124,7 +124,7 @@ def _show(
 def cut_all(text: Text, firings: Firings, edges: Float[np.ndarray, "g Q_plus_1"], settings: FeatureSettings) -> Records:
     """Windows of all kinds, side by side."""
     drawn = (
-        (strongest_spans(firings, text, settings.n_top), settings.n_top),
+        (strongest_spans(firings, text, settings.n_top, settings.seed), settings.n_top),
         (random_firings(firings, settings.n_random, settings.seed), settings.n_random),
         (band_firings(firings, edges, settings.per_band, settings.seed), settings.n_bands * settings.per_band),
     )

@@ -74,6 +74,28 @@ def test_bands_are_drawn_uniformly_and_apart(tmp_path):
     assert same == pytest.approx(12 / 40, abs=0.02)
 
 
+def test_windows_of_equal_firings_are_drawn_uniformly_over_spans_and_within_them(tmp_path):
+    # Ten spans of four tokens each, of which a code fires on all with the same strength; the last feature has a peak.
+    values = np.ones((40, 3000), np.float32)
+    values[17, -1] = 2.0
+    every = np.arange(40)
+    made = Invented(values, np.zeros(40, int), every // 4, np.ones(40, bool), every // 4, 2)
+    text, firings = read(made, tmp_path)
+    chosen = strongest_spans(firings, text, 3, seed=1)
+    assert (np.bincount(chosen.row) == 3).all()
+    place = firings.places[chosen.entry]
+    drawn = chosen.row < 2999
+    pairs = np.stack([chosen.row, text.span[place]])
+    assert np.unique(pairs, axis=1).shape == pairs.shape
+    assert chisquare(np.bincount(place[drawn], minlength=40)).pvalue > 1e-3
+    assert place[~drawn].tolist() == [17, 0, 4]
+    assert firings.values[chosen.entry[drawn]].tolist() == [1.0] * int(drawn.sum())
+    # The random windows are another draw.
+    other = random_firings(firings, 3, 1)
+    same = len(set(other.entry.tolist()) & set(chosen.entry.tolist())) / chosen.entry.size
+    assert same == pytest.approx(3 / 40, abs=0.02)
+
+
 def test_a_feature_with_few_firings_shows_each_once(tmp_path):
     made = _one_feature(3)
     text, firings = read(made, tmp_path)
