@@ -8,6 +8,7 @@ from dashboards.density_view import density_figure
 from dashboards.prefix_view import prefix_figure
 from dashboards.run_record import RunRecord
 from dashboards.theme import LIGHT, Theme
+from dashboards.timeline_view import timeline_figure
 from dashboards.training_view import (
     dead_figure,
     l0_figure,
@@ -39,6 +40,9 @@ def run_figures(run: RunRecord, theme: Theme = LIGHT) -> dict[str, go.Figure]:
     for name, (view, key) in TRAINING_FIGURES.items():
         if any(key in row for row in metrics):
             figures[name] = view(metrics, theme)
+    if any("seconds_update" in row for row in metrics):
+        block = int((run.config.get("shuffle") or {}).get("block_tokens") or 0)
+        figures["timeline"] = timeline_figure(metrics, theme, block_tokens=block)
     return figures
 
 

@@ -10,7 +10,8 @@ from interp.health.expected import Expected
 
 MOST_OTHERS = 8
 _TITLES = {"aux": "Loss of the dead features (AuxK)"}
-_HIDDEN = ("tokens_per_s", "seconds_harvest", "seconds_shuffle", "seconds_update", "mse", "fallbacks")
+_SECONDS = tuple(f"seconds_{part}" for part in ("harvest", "text", "ahead", "shuffle", "update"))
+_HIDDEN = ("tokens_per_s", *_SECONDS, "mse", "fallbacks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def _fixed(keys: Collection[str], expected: Expected) -> list[Chart]:
         Chart(
             "time", "Where the time goes",
             (Line("share_update", "step", "level-1"), Line("share_shuffle", "shuffle", "level-4"),
-             Line("share_harvest", "harvest", "level-3")), kind="share", axis="stack",
+             Line("share_text", "text", "muted"), Line("share_harvest", "model", "level-3")),
+            kind="share", axis="stack",
         ),
         Chart("rate", "Learning rate", (Line("lr", "", "accent"),), axis="zero"),
     ]  # fmt: skip

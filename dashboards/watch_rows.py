@@ -86,7 +86,7 @@ class Pace:
         self._tokens = 0.0
 
     def add(self, row: Row) -> Row:
-        """The row with `pace` (tokens per second) and `share_harvest`, `share_shuffle`, `share_update`."""
+        """The row with `pace` (tokens per second) and `share_` text, harvest (without text), shuffle and update."""
         if "tokens_per_s" not in row or seconds(row) <= 0:
             return row
         self._rows.append(row)
@@ -94,12 +94,18 @@ class Pace:
         while len(self._rows) > SMOOTHED_ROWS and self._may_lose(self._rows[0]):
             self._tokens -= _tokens(self._rows.popleft())
         total = sum(map(seconds, self._rows))
-        parts = [part for part in ("harvest", "shuffle", "update") if f"seconds_{part}" in row]
-        shares = {f"share_{p}": sum(r.get(f"seconds_{p}", 0.0) for r in self._rows) / total for p in parts}
+        parts = [part for part in ("text", "harvest", "shuffle", "update") if f"seconds_{part}" in row]
+        shares = {f"share_{p}": sum(_part(r, p) for r in self._rows) / total for p in parts}
         return {**row, "pace": self._tokens / total, **shares}
 
     def _may_lose(self, oldest: Row) -> bool:
         return len(self._rows) > MOST_SMOOTHED or self._tokens - _tokens(oldest) >= self._enough
+
+
+def _part(row: Row, part: str) -> float:
+    """Seconds of a part; those of text are in harvest's."""
+    less = row.get("seconds_text", 0.0) if part == "harvest" else 0.0
+    return row.get(f"seconds_{part}", 0.0) - less
 
 
 def _tokens(row: Row) -> float:

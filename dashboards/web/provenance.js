@@ -9,7 +9,8 @@ const TRAINING = [
   ["l0", "L0", "active features per token"],
   ["dead", "Dead features", "not fired for the share of training tokens that the config names"],
   ["schedule", "Learning rate and gradient norm", "before clipping"],
-  ["throughput", "Throughput", "and where the time went"],
+  ["throughput", "Throughput", "and shares of the time"],
+  ["timeline", "Where the time went", "harvest (the language model and its text), shuffle and step"],
 ];
 
 export function provenance(summary) {

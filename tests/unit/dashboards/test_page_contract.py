@@ -254,7 +254,7 @@ def test_modules_of_the_page_stay_small():
 def test_show_gives_figures_and_a_table(tmp_path, run):
     view = show(make_run(tmp_path / "<b>run"))
     assert set(view.figures) == {
-        "density", "prefixes", "loss", "variance", "l0", "dead", "schedule", "throughput", "map",
+        "density", "prefixes", "loss", "variance", "l0", "dead", "schedule", "throughput", "timeline", "map",
     }  # fmt: skip
     alive = int(np.argmax(run.statistics.density))
     assert int(np.sum(view.activations(alive).data[0].y)) == int(run.statistics.histogram[alive].sum())
