@@ -18,11 +18,12 @@ from interp.errors import ConfigError, ShapeError
 from interp.loop import StepReport
 from saes.config import SAEConfig
 from saes.entries import Activated, DenseEntries, Entries, SparseEntries
+from saes.host_count import HostCount
 from saes.losses import aux_loss, loss_variant, prefix_weights
 from saes.ops.dense import dense_pays, dense_prefix_losses
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection
-from saes.ops.sparse import Pattern, encode_values, gathered_dot, prefix_losses, sparse_decode
+from saes.ops.sparse import Pattern, constants_like, encode_values, gathered_dot, prefix_losses, sparse_decode
 from saes.prefixes import prefixes_of_step
 from saes.resampling import due, resample
 from saes.step_report import Reconstruction as Reconstruction
@@ -92,6 +93,7 @@ class SAE(nn.Module, ABC):
         self.register_buffer("tokens_since_fired", torch.zeros(f, device=device, dtype=torch.int64))
         self.register_buffer("n_updates", torch.zeros((), device=device, dtype=torch.int64))
         self.register_buffer("n_fallbacks", torch.zeros((), device=device, dtype=torch.int64))
+        self._updates, self._longest_silence = HostCount(), HostCount()
         self.wiring = Wiring()
         self.rows_kept = False
         """Whether the optimiser projects gradients and keeps decoder rows at norm one itself."""
@@ -131,7 +133,7 @@ class SAE(nn.Module, ABC):
 
     def prefix_widths(self) -> tuple[int, ...]:
         """Prefixes of the dictionary that each reconstruct the output in this step."""
-        return prefixes_of_step(self.config, self.n_updates)
+        return prefixes_of_step(self.config, self.updates_so_far)
 
     def weights(self) -> Weights:
         """The parameters, with free decoder norms moved into the encoder."""
@@ -250,7 +252,7 @@ class SAE(nn.Module, ABC):
         candidates = replace(selection.code, values=torch.ones_like(selection.code.values)).dense()
         done = self.activate(DenseEntries(pre, candidates), w)
         shifted = target - (self.b_dec - self.b_dec.detach())
-        weighing = target.new_tensor(term_weights)
+        weighing = constants_like(term_weights, target)
         errors, residual = dense_prefix_losses(shifted, done.values * candidates, w.decoder, widths)
         extra = None
         if done.gate is not None:
@@ -286,7 +288,18 @@ class SAE(nn.Module, ABC):
         """Features that AuxK revives: those that have not fired for the configured share of the token budget."""
         if self.dead_after_tokens is None or self.config.aux_coefficient == 0 or self.config.revival != "aux":
             return self.tokens_since_fired[:0]
-        return (self.tokens_since_fired >= self.dead_after_tokens).nonzero()[:, 0]
+        counter, known = self.tokens_since_fired, self._longest_silence
+        # While none can be dead as yet, the device is not asked which are.
+        if known.of(counter, lambda counter: int(counter.amax())) < self.dead_after_tokens:
+            return counter[:0]
+        dead = (counter >= self.dead_after_tokens).nonzero()[:, 0]
+        if dead.shape[0] == 0:
+            known.forget()
+        return dead
+
+    def updates_so_far(self) -> int:
+        """How many steps were counted, as the host knows it."""
+        return self._updates.of(self.n_updates, int)
 
     def _aux(self, centred: Tensor, residual: Tensor, encoder: Tensor, bias: Tensor, decoder: Tensor) -> Tensor | None:
         if decoder.shape[0] == 0:
@@ -324,10 +337,13 @@ class SAE(nn.Module, ABC):
         """Counters and inference threshold after a step."""
         if report.code is None:
             raise ConfigError("got a step report without a code; expected the report that `losses` gave for this step")
-        self.tokens_since_fired.add_(report.n_tokens)
-        self.tokens_since_fired.index_fill_(0, report.code.features, 0)
-        self.n_updates.add_(1)
-        self.n_fallbacks.add_(report.terms["fallbacks"].to(self.n_fallbacks.device))
+        with self._longest_silence.grows(self.tokens_since_fired, report.n_tokens):
+            self.tokens_since_fired.add_(report.n_tokens)
+            self.tokens_since_fired.index_fill_(0, report.code.features, 0)
+        with self._updates.grows(self.n_updates, 1):
+            self.n_updates.add_(1)
+        # A number of the host's: to add it as such needs no copy for which both would wait.
+        self.n_fallbacks.add_(int(report.terms["fallbacks"]))
         self.update_threshold(report.code)
 
     def update_threshold(self, code: Code) -> None:

@@ -62,7 +62,7 @@ class PenalisedSAE(SAE, ABC):
 
     def _warmth(self, n_tokens: int) -> float:
         length = self.config.penalty_warmup_share * (self.token_budget or 0)
-        return 1.0 if length <= 0 else min(1.0, (int(self.n_updates) + 1) * n_tokens / length)
+        return 1.0 if length <= 0 else min(1.0, (self.updates_so_far() + 1) * n_tokens / length)
 
     @torch.no_grad()
     def advance(self, report: StepReport) -> None:
@@ -71,7 +71,7 @@ class PenalisedSAE(SAE, ABC):
         if self.controlled:
             ratio = float(report.terms["l0"]) / self.config.wanted_l0
             gap = max(-WIDEST, min(WIDEST, math.log(max(ratio, 1e-9))))
-            self.gap.lerp_(self.gap.new_tensor(gap), SMOOTHING)
+            self.gap.lerp_(torch.full_like(self.gap, gap), SMOOTHING)
             if self._warmth(report.n_tokens) >= 1.0:
                 self.l1.mul_(torch.exp(self._rate(report.n_tokens) * (STEEPNESS * self.gap).clamp(-1, 1)))
                 # Where L0 cannot follow, the weight shall not run away.

@@ -1,7 +1,8 @@
 """Widths of nested prefixes that are drawn anew at every step."""
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
 
 from saes.config import SAEConfig
 
@@ -19,10 +20,10 @@ def draw_prefixes(d_sae: int, n_prefixes: int, exponent: float, generator: torch
     return (*sorted(drawn.tolist()), d_sae)
 
 
-def prefixes_of_step(config: SAEConfig, n_updates: Tensor) -> tuple[int, ...]:
-    """Prefixes that each reconstruct the output in the step after `n_updates` others."""
+def prefixes_of_step(config: SAEConfig, n_updates: Callable[[], int]) -> tuple[int, ...]:
+    """Prefixes that each reconstruct the output in the step after `n_updates` others, asked for where they matter."""
     if not config.nested or config.prefix_sampling == "fixed":
         return config.prefix_widths()
     # Seeded by the step, so that a resumed run draws what the unbroken one would have drawn.
-    generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + int(n_updates))
+    generator = torch.Generator().manual_seed(config.prefix_seed * 1_000_003 + n_updates())
     return draw_prefixes(config.d_sae, config.nested_prefixes(), config.pareto_exponent, generator)

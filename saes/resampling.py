@@ -29,7 +29,7 @@ def due(sae: "SAE", n_tokens: int) -> bool:
     """Whether the step of `n_tokens` that was just counted has passed one of the resampling moments."""
     if sae.token_budget is None:
         return False
-    after = int(sae.n_updates) * n_tokens
+    after = sae.updates_so_far() * n_tokens
     moments = (share * sae.token_budget for share in sae.config.resample_at)
     return any(after - n_tokens < moment <= after for moment in moments)
 
@@ -158,7 +158,7 @@ def _drawn(
     sae: "SAE", dead: Int[Tensor, " m"], residual: Float[Tensor, "b o"], counts: Sequence[int], rank: int
 ) -> Drawn:
     """Tokens for the dead of all ranks, of which each takes those of its own: ranks hold ascending features."""
-    generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + int(sae.n_updates))
+    generator = torch.Generator().manual_seed(sae.config.resample_seed * 1_000_003 + sae.updates_so_far())
     chosen = _draw(residual.square().sum(1).square(), sum(counts), generator).to(dead.device)
     before = min(sum(counts[:rank]), chosen.shape[0])
     n_own = min(dead.shape[0], chosen.shape[0] - before)

@@ -61,7 +61,7 @@ class ShardedSAE:
         """Training loss of a batch, the same at every rank. The report's code has this rank's features alone."""
         own = self.own
         centred = own.centred(batch.stacked(own.hooks_in))
-        widths, variant = prefixes_of_step(self.config, own.n_updates), loss_variant(self.config)
+        widths, variant = prefixes_of_step(self.config, own.updates_so_far), loss_variant(self.config)
         target = own.wiring.target(own, batch, centred)
         result = self.reconstruct(centred, target, widths, prefix_weights(variant, len(widths)))
         report = step_report(own, result, batch, target, widths, variant)

@@ -23,6 +23,9 @@ from tests.rank_cases import collect_all, sweep_all, train_all
 from tests.ranks import on_ranks
 from tests.texts import tiny_texts, write_jsonl
 
+# On a busy machine several processes may take minutes to start.
+pytestmark = pytest.mark.timeout(1800)
+
 HOOK = "blocks.1.hook_resid_post"
 SMALL = {
     "hook": HOOK, "sae.d_sae": 64, "sae.k": 4, "batch_size": 64, "tokens": 3200, "shuffle.block_tokens": 320,
@@ -249,7 +252,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lo
 def test_a_killed_rank_ends_the_run_and_one_process_goes_on(inputs, tmp_path):
     run, log = tmp_path / "run", tmp_path / "log"
     flags = _flags({**inputs, **SMALL, "tokens": 64 * 400, "recording.checkpoint_every": 10, "out": run})
-    assert _launched(flags, log).wait(200) != 0
+    assert _launched(flags, log).wait() != 0
     told = log.read_text()
     (line,) = [line for line in told.splitlines() if line.startswith("interp: ")]
     assert "another rank was lost" in line
@@ -268,7 +271,7 @@ def test_a_killed_rank_ends_the_run_and_one_process_goes_on(inputs, tmp_path):
 def test_torchrun_starts_lost_ranks_again_and_they_go_on(inputs, tmp_path):
     run, log = tmp_path / "run", tmp_path / "log"
     flags = _flags({**inputs, **SMALL, "tokens": 64 * 400, "recording.checkpoint_every": 10, "out": run})
-    assert _launched([*flags, "--resume"], log, "--max-restarts", "1").wait(250) == 0
+    assert _launched([*flags, "--resume"], log, "--max-restarts", "1").wait() == 0
     assert [row["step"] for row in _rows(run)] == list(range(5, 401, 5))
     assert log.read_text().count("another rank was lost") == 1
 

@@ -61,12 +61,14 @@ def test_nearest_codes_are_those_of_brute_force_where_few_cosines_are_positive(k
     codes = normalize(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), dim=1)
     x = torch.randn(300, 5, generator=torch.Generator().manual_seed(1)) - 2 * codes.mean(0)
     assert bool(((x @ codes.t() > 0).sum(1) < k).any()) or k == 1
-    assert torch.equal(nearest_codes(x, codes, k), ranked(x, codes, k).sort(dim=1).values)
+    found, expected = nearest_codes(x, codes, k), ranked(x, codes, k).sort(dim=1).values
+    assert torch.equal(found.codes, expected)
+    torch.testing.assert_close(found.products, (x @ codes.t()).gather(1, expected))
 
 
 def test_all_cosines_negative_still_gives_the_nearest():
     codes = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
-    assert nearest_codes(torch.tensor([[-1.0, -0.1]]), codes, 1).tolist() == [[1]]
+    assert nearest_codes(torch.tensor([[-1.0, -0.1]]), codes, 1).codes.tolist() == [[1]]
 
 
 @pytest.mark.parametrize(("variant", "one"), [("grouped", "n_groups"), ("residual", "n_stages")])

@@ -12,6 +12,9 @@ from saes.sharded_training import TrainConfig, check_config
 from tests.ranks import on_ranks
 from tests.sharded_cases import Case, Chosen, by_kernels, merged, one_of_many, one_process, tied
 
+# On a busy machine several processes may take minutes to start.
+pytestmark = pytest.mark.timeout(1800)
+
 # After the second step of three: the third goes on with what was resampled.
 SOON = {"d_sae": 50, "dead_features": "resample", "resample_at": (0.015,)}
 # The same of so few tokens that not every code fires.

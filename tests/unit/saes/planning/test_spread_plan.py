@@ -17,6 +17,9 @@ from tests.families import tiny_model
 from tests.rank_cases import counted
 from tests.ranks import on_ranks
 
+# On a busy machine several processes may take minutes to start.
+pytestmark = pytest.mark.timeout(1800)
+
 HOOK = "blocks.1.hook_resid_post"
 SETTINGS = {
     "topk": {"sae.architecture": "topk"},
