@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from interp.errors import ConfigError
 
 Combine = Literal["sum", "mean"]
+SIMILARITY_BYTES = 1 << 30
+"""Similarities of tokens and codes that may be in memory at once: more tokens are ranked in turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,14 @@ class Quantiser(nn.Module):
         """The k codes of largest cosine in each group, most similar first."""
         unit = F.normalize(self.codes, dim=2)
         flat = normed.reshape(-1, self.n_groups, self.group_width).transpose(0, 1)
+        n_rows = max(1, SIMILARITY_BYTES // (self.n_groups * self.n_codes * flat.element_size()))
+        best = torch.cat([self._best(part, unit) for part in flat.split(n_rows, dim=1)], dim=1)
+        return best.transpose(0, 1).reshape(*normed.shape[:-1], self.k)
+
+    def _best(self, flat: Float[Tensor, "g n e"], unit: Float[Tensor, "g c e"]) -> Int[Tensor, "g n k"]:
         # The activation's own length scales a whole row and leaves the order as it is.
         similarity = flat @ unit.transpose(1, 2)
-        best = similarity.argmax(2, keepdim=True) if self.k == 1 else similarity.topk(self.k, dim=2).indices
-        return best.transpose(0, 1).reshape(*normed.shape[:-1], self.k)
+        return similarity.argmax(2, keepdim=True) if self.k == 1 else similarity.topk(self.k, dim=2).indices
 
     def combined(self, ids: Int[Tensor, "*b g k"]) -> Float[Tensor, "*b g e"]:
         """The sum, or mean, of the codes."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from interp.codebooks import quantise
 from interp.codebooks.dead_codes import dead_codes, replace_dead
 from interp.codebooks.initial import start_norm, start_quantiser
 from interp.codebooks.quantise import Quantiser, reconstruction_loss
@@ -56,6 +57,26 @@ def test_lengths_of_codes_do_not_change_the_choice():
     with torch.no_grad():
         quantiser.codes.mul_(torch.rand(2, 9, 1) + 0.5)
     assert torch.equal(quantiser(x).ids, before)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_ranking_in_turns_is_ranking_at_once_and_no_turn_takes_more_than_it_may(k, monkeypatch):
+    quantiser, normed = _quantiser(k), torch.randn(5, 7, 2, 6)
+    whole, sizes, best = quantiser.nearest(normed), [], Quantiser._best
+
+    def noted(self, flat, unit):
+        sizes.append(flat.shape[1] * self.n_groups * self.n_codes * 4)
+        return best(self, flat, unit)
+
+    monkeypatch.setattr(Quantiser, "_best", noted)
+    # Four tokens of 2 × 9 similarities; 35 tokens leave three for the last turn.
+    monkeypatch.setattr(quantise, "SIMILARITY_BYTES", 4 * 2 * 9 * 4 + 5)
+    assert torch.equal(quantiser.nearest(normed), whole)
+    assert sizes == [288] * 8 + [216]
+    # A token that alone is more than may be held is still ranked.
+    monkeypatch.setattr(quantise, "SIMILARITY_BYTES", 1)
+    assert torch.equal(quantiser.nearest(normed), whole)
+    assert quantiser.nearest(normed[:0]).shape == (0, 7, 2, k)
 
 
 def test_sum_and_mean_agree_for_one_code():
