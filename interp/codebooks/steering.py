@@ -58,11 +58,11 @@ def steer_codes(
     scene = _Writing(model, codebooks, prompt, wanted, tuple(neutral), where, n_texts, new_tokens, seed)
     unsteered, before = scene.outcome(())
     steered, after = scene.outcome(codes)
-    generator, controls = np.random.default_rng(seed), []
-    for index in range(n_controls):
-        controls.append(scene.outcome(random_like(record, codes, generator))[0])
+    sets, controls = random_sets(record, codes, n_controls, np.random.default_rng(seed)), []
+    for index, random in enumerate(sets):
+        controls.append(scene.outcome(random)[0])
         if on_progress is not None:
-            on_progress(index + 1, n_controls)
+            on_progress(index + 1, len(sets))
     told = where if isinstance(where, str) else ",".join(map(str, where))
     names = tuple(map(str, codes))
     return CodeSteering(
@@ -71,21 +71,44 @@ def steer_codes(
     )  # fmt: skip
 
 
-def random_like(record: CodeRecord, codes: Sequence[CodeName], generator: np.random.Generator) -> list[CodeName]:
-    """For each code another one of its codebook, drawn among those nearest to it in frequency; all differ."""
-    drawn: list[CodeName] = []
-    for name in codes:
-        book = record.book(name.hook, name.group)
-        counts = book.counts().astype(np.float64)
-        taken = [other.code for other in (*codes, *drawn) if (other.hook, other.group) == (name.hook, name.group)]
-        distance = np.abs(np.log1p(counts) - np.log1p(counts[name.code]))
-        distance[taken] = np.inf
-        near = np.argsort(distance, kind="stable")[:NEAREST]
-        near = near[np.isfinite(distance[near])]
-        if not len(near):
-            raise ConfigError(f"got {len(taken)} codes of a codebook of {len(counts)}; none is left to compare with")
-        drawn.append(book.code(int(generator.choice(near))))
-    return drawn
+def random_sets(
+    record: CodeRecord, codes: Sequence[CodeName], n: int, generator: np.random.Generator
+) -> list[tuple[CodeName, ...]]:
+    """Up to `n` different sets: for each code another one of its codebook that is about as frequent.
+
+    Of the codes nearest in frequency, as many as there are sets (20 at least), each is drawn before any is drawn again.
+    There are fewer sets where codebooks hold no more.
+    Raises: ConfigError if a codebook has not enough other codes.
+    """
+    pools = [_alike(record, codes, name, max(NEAREST, n)) for name in codes]
+    queues: list[list[CodeName]] = [[] for _ in codes]
+    found: dict[frozenset[CodeName], tuple[CodeName, ...]] = {}
+    repeated = 0
+    # A round through the largest pool that brings nothing new ends it.
+    while len(found) < n and repeated <= max(len(pool) for pool in pools):
+        drawn: list[CodeName] = []
+        for pool, queue in zip(pools, queues, strict=True):
+            if not set(queue) - set(drawn):
+                queue += [pool[index] for index in generator.permutation(len(pool))]
+            drawn.append(queue.pop(next(place for place, one in enumerate(queue) if one not in drawn)))
+        repeated = repeated + 1 if frozenset(drawn) in found else 0
+        found.setdefault(frozenset(drawn), tuple(drawn))
+    return list(found.values())
+
+
+def _alike(record: CodeRecord, codes: Sequence[CodeName], name: CodeName, n: int) -> list[CodeName]:
+    """The `n` codes of a code's codebook that are nearest to it in frequency, none of the given ones among them."""
+    book = record.book(name.hook, name.group)
+    counts = book.counts().astype(np.float64)
+    taken = list({other.code for other in codes if (other.hook, other.group) == (name.hook, name.group)})
+    if 2 * len(taken) > len(counts):
+        raise ConfigError(
+            f"got {len(taken)} codes of a codebook of {len(counts)}; none is left to compare them with; give fewer"
+        )
+    distance = np.abs(np.log1p(counts) - np.log1p(counts[name.code]))
+    distance[taken] = np.inf
+    near = np.argsort(distance, kind="stable")[: min(max(n, len(taken)), len(counts) - len(taken))]
+    return [book.code(int(code)) for code in near]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from interp.codebooks.language_results import ConceptSteering
 from interp.codebooks.names import CodeName
 from interp.codebooks.precision import LEAST_FIRINGS, halves
 from interp.codebooks.record import CodeRecord
-from interp.codebooks.steering import Progress, random_like, steer_codes
+from interp.codebooks.steering import Progress, random_sets, steer_codes
 from interp.datasets import TokenStream
 from interp.errors import DataError
 from interp.prompts import Prompts, encode_prompts
@@ -125,8 +125,7 @@ def steer_concept(scene: Scene, word: str, *, on_progress: Progress | None = Non
     prompts = encode_prompts(held.model, neutral)
     without = toward(held, (), prompts, target)
     # The same draws as in steer_codes.
-    generator = np.random.default_rng(scene.seed)
-    controls = [random_like(record, chosen.codes, generator) for _ in range(scene.n_controls)]
+    controls = random_sets(record, chosen.codes, scene.n_controls, np.random.default_rng(scene.seed))
     return ConceptSteering(
         word,
         scene.arm,

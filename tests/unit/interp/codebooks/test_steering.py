@@ -10,7 +10,7 @@ from interp.codebooks.insertion import Insertion, new_codebooks, site_hooks
 from interp.codebooks.names import CodeName
 from interp.codebooks.record import Book, CodeRecord
 from interp.codebooks.steered import CodeSteering
-from interp.codebooks.steering import random_like, steer_codes
+from interp.codebooks.steering import random_sets, steer_codes
 from interp.errors import ConfigError, DataError
 from tests.families import tiny_model, tiny_tokens
 
@@ -77,19 +77,42 @@ def test_activating_what_is_active_changes_nothing(scene):
         torch.testing.assert_close(model.hf(ids).logits, expected)
 
 
-def test_random_codes_are_others_of_the_same_codebook_and_as_frequent():
-    # Code j was active j times.
-    ids = np.repeat(np.arange(300), np.arange(300))[:, None]
+def _counted(n, hook=HOOK):
+    """A codebook in which code j was active j times, and one of five codes."""
+    ids = np.repeat(np.arange(n), np.arange(n))[:, None]
     zero = np.zeros(len(ids), dtype=np.int64)
-    record = CodeRecord(zero, zero, zero, zero, zero, (Book(HOOK, 0, 5, ids * 0), Book(HOOK, 1, 300, ids)))
+    return CodeRecord(zero, zero, zero, zero, zero, (Book(hook, 0, 5, ids * 0), Book(hook, 1, n, ids)))
+
+
+def test_random_codes_are_others_of_the_same_codebook_and_as_frequent():
     codes = [CodeName(HOOK, 1, 200), CodeName(HOOK, 1, 201)]
-    for seed in range(20):
-        drawn = random_like(record, codes, np.random.default_rng(seed))
+    record = _counted(300)
+    for drawn in random_sets(record, codes, 20, np.random.default_rng(0)):
         assert all((one.hook, one.group) == (HOOK, 1) for one in drawn)
         assert len({one.code for one in drawn} | {200, 201}) == 4
         assert all(abs(one.code - 200) <= 14 for one in drawn)
     with pytest.raises(ConfigError, match="none is left"):
-        random_like(record, [CodeName(HOOK, 0, code) for code in range(5)], np.random.default_rng(0))
+        random_sets(record, [CodeName(HOOK, 0, code) for code in range(5)], 1, np.random.default_rng(0))
+
+
+def test_every_random_set_is_another():
+    generator = np.random.default_rng(0)
+    one = random_sets(_counted(300), [CodeName(HOOK, 1, 150)], 100, generator)
+    assert len(set(one)) == len(one) == 100
+    # The hundred that are nearest in frequency, each of them once.
+    assert max(abs(drawn[0].code - 150) for drawn in one) <= 60
+    two = random_sets(_counted(300), [CodeName(HOOK, 1, 150), CodeName(HOOK, 1, 90)], 100, generator)
+    assert len({frozenset(drawn) for drawn in two}) == 100
+
+
+def test_there_are_no_more_random_sets_than_the_codebook_holds():
+    generator = np.random.default_rng(0)
+    assert sorted(drawn[0].code for drawn in random_sets(_counted(9), [CodeName(HOOK, 1, 4)], 100, generator)) == [
+        0, 1, 2, 3, 5, 6, 7, 8,
+    ]  # fmt: skip
+    codes = [CodeName(HOOK, 1, 0), CodeName(HOOK, 1, 1)]
+    found = random_sets(_counted(4), codes, 100, generator)
+    assert [{one.code for one in drawn} for drawn in found] == [{2, 3}]
 
 
 def test_steering_tells_success_cost_and_controls(scene, tmp_path):
