@@ -54,7 +54,7 @@ def timeline_figure(rows: Rows, theme: Theme = LIGHT, *, block_tokens: int = 0) 
         heights.append(below + y[-1] / 2)
         below += y[-1]
     most = max((sum(parts.values()) * 1e6 / n for _, n, parts in bars), default=1.0)
-    figure.update_layout(barmode="stack", margin={"r": 104, "t": 44}, bargap=0)
+    figure.update_layout(barmode="stack", margin={"r": 88, "t": 44}, bargap=0)
     figure.update_xaxes(title_text="training tokens")
     figure.update_yaxes(title_text="seconds per million tokens", range=[0, 1.05 * most])
     if shown:
@@ -97,7 +97,7 @@ def _bar(bars: Sequence[Bar], name: str, y: list[float], theme: Theme) -> go.Bar
 
 def _written(rows: Rows, name: str) -> str:
     totals = _summed(rows)
-    return f"{name} {totals[name] / sum(totals.values()):.0%}"
+    return f"{name.removeprefix('language ')} {totals[name] / sum(totals.values()):.0%}"
 
 
 def _summed(rows: Rows) -> dict[str, float]:

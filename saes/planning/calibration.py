@@ -11,7 +11,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from interp.activations.harvest import harvest_batch
+from interp.activations.courier import Courier
+from interp.activations.harvest import Read, harvest_batch, reader_of
 from interp.activations.store import StoredActivations
 from interp.checkpoints import save_checkpoint, take_state
 from interp.code import ActivationBatch
@@ -65,9 +66,9 @@ def calibrate(
     Raises: DataError if there is no usable token; NonFiniteError and StorageError as training does.
     """
     config = counts.config
-    clock = _Clock(device)
+    clock = _Clock(device, *((source[0].device,) if isinstance(source, tuple) else ()))
     read = _read(source, clock) if isinstance(source, StoredActivations) else _harvest(*source, config, clock)
-    pool = _enough(read.pool, config.batch_size)
+    pool = _enough(Courier(device).send(read.pool).received(), config.batch_size)
     sae = empty_sae(config, {hook: x.shape[1] for hook, x in pool.acts.items()})
     sample = pool.take(slice(0, SAMPLE_TOKENS))
     seconds = clock(lambda: start_sae(sae, config, sample))
@@ -95,16 +96,16 @@ def _settle(sae: SAE, sample: Tensor) -> None:
 
 
 class _Clock:
-    """Wall time of a call, its work on the device included."""
+    """Wall time of a call, its work on the devices included."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, *devices: torch.device) -> None:
+        self._devices = [device for device in devices if device.type == "cuda"]
 
     def __call__(self, work: Callable[[], object]) -> float:
         begun = time.perf_counter()
         work()
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        for device in self._devices:
+            torch.cuda.synchronize(device)
         return time.perf_counter() - begun
 
 
@@ -125,9 +126,13 @@ def _harvest(model: Model, stream: TokenStream, config: TrainConfig, clock: _Clo
         raise DataError(f"{stream.documents.name}: its first documents hold no usable token; give other text or masks")
     order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(config.seed)).tolist()
     pieces: list[ActivationBatch] = []
+    # What is compiled is so before the first timed batch.
+    forward: Read = reader_of(model, config.all_hooks, config.harvest)
+    if config.harvest.compile:
+        harvest_batch(model, batches[order[0]], config.all_hooks, read=forward)
 
     def harvest(batch: TokenBatch) -> None:
-        pieces.append(harvest_batch(model, batch, config.all_hooks))
+        pieces.append(harvest_batch(model, batch, config.all_hooks, read=forward))
 
     work = [partial(harvest, batches[i]) for i in order]
     per_token = _per_token(work, [batches[i].n_kept for i in order], clock)

@@ -102,6 +102,10 @@ class Counts:
         """The shuffle buffer and its permutation."""
         return self.block_tokens * (self.read_width * self.act_bytes + INDEX_BYTES + 8)
 
+    def ahead_bytes(self, n_ahead: int) -> int:
+        """Batches of activations made ahead, on the SAE's device; pinned memory of the host holds as much."""
+        return n_ahead * self.config.data.batch_tokens * (self.read_width * self.act_bytes + INDEX_BYTES)
+
     @property
     def trained_bytes(self) -> int:
         """Weights, gradients and Adam's moments; free decoder norms are applied in copies that have gradients too."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from interp.activations.courier import same_device
 from interp.activations.store import StoredActivations
 from interp.datasets import TokenStream, open_stream
 from interp.hooks import capture
@@ -82,13 +83,15 @@ def plan(config: TrainConfig, *, calibrated: bool = True, startup_seconds: float
     start = opening + rates.exit_seconds + (rates.startup_seconds if startup_seconds is None else startup_seconds)
     counts = counts_of(config, source)
     available = available_bytes(device)
-    memory = _counted_memory(counts, base)
+    placed = _Placed.of(config, source, device)
+    memory = _counted_memory(counts, base, placed)
     measured = calibrate(counts, source, device) if calibrated and sum(memory.values()) <= available else None
     if measured is None:
         seconds = {"start and exit": start, **counted_seconds(counts, rates)}
     else:
-        memory = _measured_memory(counts, measured)
+        memory = _measured_memory(counts, measured) | _ahead(counts, placed)
         seconds = {"start and exit": start + measured.initialise, **_measured_seconds(counts, measured)}
+    seconds = beside(counts, seconds, placed.n_ahead)
     flops = {"harvest": counts.harvest_flops, "training": counts.training_flops}
     return Plan(
         n_tokens=config.n_steps * config.batch_size,
@@ -168,14 +171,42 @@ def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) ->
 _ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
-def _counted_memory(counts: Counts, base: int) -> dict[str, int]:
-    """The most that is held at once; harvesting, steps and checkpoints take turns."""
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Whether the model is on the SAE's device, and how many batches of activations are made ahead for it."""
+
+    model_here: bool
+    n_ahead: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, source: Source, device: torch.device) -> "_Placed":
+        if isinstance(source, StoredActivations):
+            return cls(True, config.harvest.n_ahead(device))
+        here = same_device(source[0].device, device)
+        return cls(here, 0 if here else config.harvest.n_ahead(source[0].device, device))
+
+
+def beside(counts: Counts, seconds: dict[str, float], n_ahead: int) -> dict[str, float]:
+    """The same with what of harvesting goes on beside the steps taken off: of each block, what is made ahead."""
+    covered = min(1.0, n_ahead * counts.config.data.batch_tokens / counts.block_tokens)
+    hidden = min(seconds["steps"], covered * seconds["harvest"])
+    return {**seconds, "harvest": seconds["harvest"] - hidden}
+
+
+def _ahead(counts: Counts, placed: _Placed) -> dict[str, int]:
+    return {"activations ahead": counts.ahead_bytes(placed.n_ahead)} if placed.n_ahead else {}
+
+
+def _counted_memory(counts: Counts, base: int, placed: _Placed) -> dict[str, int]:
+    """The most that the SAE's device holds at once; harvesting, steps and checkpoints take turns."""
     # A checkpoint is serialised twice before it is written.
     turns = (counts.harvest_workspace_bytes, counts.step_workspace_bytes, 2 * counts.checkpoint_bytes)
     return {
         "process": base,
-        "model": counts.model_bytes,
+        # A model on another GPU has that one's memory; one on the CPU is in the process before it is counted.
+        "model": counts.model_bytes if placed.model_here else 0,
         "shuffle buffer": counts.block_bytes,
+        **_ahead(counts, placed),
         "SAE, gradients, optimiser": counts.trained_bytes,
         "work": max(turns),
     }

@@ -63,7 +63,7 @@ def test_one_burst_of_the_model_is_spread_over_its_bar():
 def test_its_words_stand_above_it_and_parts_beside(theme):
     texts = [note.text for note in timeline_figure([ROW, ROW], theme).layout.annotations]
     assert sorted(texts) == sorted([
-        "language model 62%", "text 3%", "shuffle 2%", "step 33%",
+        "model 62%", "text 3%", "shuffle 2%", "step 33%",
         "The language model takes 62% of the time,<br>the steps 33%, text 3%, shuffling 2%.",
     ])  # fmt: skip
 

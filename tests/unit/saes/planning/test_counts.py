@@ -1,6 +1,7 @@
 """Counts against what really happens: parameters, tokens read, checkpoints written, operations run."""
 
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from saes import SAEConfig, create_sae, save_sae
 from saes.config import ARCHITECTURE_NAMES
 from saes.optimiser import make_optimiser
 from saes.planning.counts import Counts
-from saes.planning.run_plan import forward_flops
+from saes.planning.run_plan import beside, forward_flops
 from saes.training import TrainConfig
 from tests.families import tiny_model
 from tests.specimens import HOOK, tiny_stream
@@ -139,3 +140,20 @@ def test_a_dictionary_twice_as_wide_takes_twice_the_memory_and_disk():
     assert two.trained_bytes / one.trained_bytes == pytest.approx(2, rel=0.01)
     assert two.checkpoint_bytes / one.checkpoint_bytes == pytest.approx(2, rel=0.02)
     assert SAEConfig(d_sae=4096).k == 32
+
+
+def test_batches_made_ahead_are_counted_as_a_thread_holds_them(tmp_path):
+    model = tiny_model("llama")
+    counts = _counts(data={"batch_tokens": 96})
+    chunks = [chunk for _, chunk in islice(Harvest(model, tiny_stream(tmp_path, model), (HOOK,)).iter_from({}), 8)]
+    held = [sum(x.nbytes for x in (c.acts[HOOK], c.token_ids, c.document, c.position)) / len(c) for c in chunks]
+    # Padding and masked tokens are counted as if they were kept.
+    assert all(each * 3 * 96 == counts.ahead_bytes(3) for each in held)
+
+
+@pytest.mark.parametrize(("n_ahead", "left"), [(0, 40.0), (1, 30.0), (2, 20.0), (4, 10.0), (8, 10.0)])
+def test_of_each_block_what_is_made_ahead_goes_on_beside_the_steps(n_ahead, left):
+    """Four batches fill a block; nothing hides behind more than there are steps."""
+    counts = _counts(shuffle={"block_tokens": 256}, data={"batch_tokens": 64})
+    parts = beside(counts, {"harvest": 40.0, "steps": 30.0, "checkpoints": 1.0}, n_ahead)
+    assert parts == {"harvest": left, "steps": 30.0, "checkpoints": 1.0}
