@@ -1,33 +1,27 @@
 """Steering by every code of a word: chosen on one half of the documents, held against random codes as frequent.
 
-Axes: n tokens, b rows, t position, v vocabulary.
+Axes: n tokens.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from numpy import ndarray
-from torch import Tensor
 
-from interp.codebooks.activation import Activation
-from interp.codebooks.batches import LanguageBatch
-from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.files import CodebookModel
-from interp.codebooks.insertion import Insertion
 from interp.codebooks.inspection import contingency
 from interp.codebooks.language_results import ConceptSteering
 from interp.codebooks.names import CodeName
 from interp.codebooks.precision import LEAST_FIRINGS, halves
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.steering import Progress, random_sets, steer_codes
+from interp.codebooks.toward import before_matches, mean_prediction, toward
 from interp.datasets import TokenStream
 from interp.errors import DataError
-from interp.prompts import Prompts, encode_prompts
+from interp.prompts import encode_prompts
 
 LEAST_LIFT = 3.0
 """A code of a word is active this many times as often before it as elsewhere."""
@@ -48,18 +42,7 @@ def word_pattern(word: str) -> str:
 
 def word_sites(record: CodeRecord, word: str, texts: Sequence[str]) -> Bool[ndarray, " n"]:
     """Tokens directly before one with which the word begins: there the model is about to say it."""
-    expression = re.compile(word_pattern(word))
-    found = np.zeros(len(record), dtype=bool)
-    edges = np.flatnonzero((np.diff(record.row) != 0) | (np.diff(record.document) != 0)) + 1
-    for places in np.split(np.arange(len(record)), edges):
-        pieces = [texts[token] for token in record.token_ids[places]]
-        ends = np.cumsum([len(piece) for piece in pieces])
-        for match in expression.finditer("".join(pieces)):
-            # The token that ends behind the word's first letter holds it; a space may belong to that token.
-            first = int(np.searchsorted(ends, match.start() + 1))
-            if first > 0:
-                found[places[first - 1]] = True
-    return found
+    return before_matches(record, re.compile(word_pattern(word)), texts)
 
 
 def concept_codes(record: CodeRecord, wanted: Bool[ndarray, " n"], *, most: int, least_lift: float) -> ConceptCodes:
@@ -147,40 +130,3 @@ def neutral_texts(held: CodebookModel, stream: TokenStream, n_texts: int = 8, n_
             if len(found) == n_texts:
                 return found
     return found
-
-
-@torch.no_grad()
-def mean_prediction(held: CodebookModel, stream: TokenStream, where: Bool[ndarray, " n"]) -> Float[Tensor, " v"]:
-    """The model's own mean next-token distribution at some tokens of the record of the same stream.
-
-    Raises: DataError if there is none.
-    """
-    model, total, n, at = held.model, torch.zeros(()), 0, 0
-    forward: Any = model.hf
-    with held.inserted():
-        for batch in stream.iter_pass():
-            flags = where[at : at + batch.n_kept]
-            at += batch.n_kept
-            if flags.any():
-                rows = LanguageBatch.of(batch, model.device)
-                positions = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
-                logits = forward(rows.token_ids, use_cache=False, **positions).logits
-                kept = logits[batch.keep.to(logits.device)][: len(flags)]
-                p = kept[torch.from_numpy(flags).to(logits.device)].float().softmax(1)
-                total, n = total.to(p.device) + p.sum(0), n + len(p)
-            if at >= len(where):
-                break
-    if not n:
-        raise DataError("got no place before the word in the half that judges; choose a commoner word, or more tokens")
-    return total / n
-
-
-@torch.no_grad()
-def toward(held: CodebookModel, codes: Sequence[CodeName], prompts: Prompts, target: Float[Tensor, " v"]) -> float:
-    """Mean divergence over tokens of the next-token distributions, with codes active at all of them, from a target."""
-    ids = prompts.token_ids.to(held.model.device)
-    edits = Activation(codes, held.codebooks, "all", ids.shape[1]).edits()
-    forward: Any = held.model.hf
-    with Insertion(held.model, held.codebooks, choose=edits):
-        p = forward(ids, use_cache=False).logits.float().softmax(2)
-    return float(jensen_shannon(p, target.expand_as(p))[prompts.real.to(ids.device)].mean())
