@@ -8,10 +8,13 @@ import plotly.graph_objects as go
 
 from dashboards.analysis_page import AnalysisPage, FigurePart, Part, TablePart, render_analysis
 from dashboards.theme import CATEGORIES, LIGHT, Theme, template
+from interp.codebooks.precision import LEAST_FIRINGS
 from interp.codebooks.tokfsm_results import (
     COLUMNS,
     LEAST_VALID,
     LOSS_TOLERANCE,
+    NAMES,
+    PRECISION_COLUMNS,
     ArmResult,
     StateIntervention,
     TokFSMStudy,
@@ -48,33 +51,36 @@ def intervention_figure(arm: ArmResult, theme: Theme = LIGHT) -> go.Figure:
     for at, one in enumerate(rows):
         spread = np.random.default_rng(at).uniform(-0.2, 0.2, len(one.controls))
         figure.add_scatter(
-            x=list(one.controls), y=at + spread, mode="markers", name="random codes",
+            x=list(one.controls), y=(at + spread).tolist(), mode="markers", name="random codes",
             marker={"color": theme.muted, "size": 5, "opacity": 0.5}, showlegend=at == 0,
             hovertemplate="random codes: %{x:.3f}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
             x=[one.floor, one.floor], y=[at - 0.28, at + 0.28], mode="lines", line={"color": CATEGORIES[2], "width": 3},
-            name="the model in that state", showlegend=at == 0,
+            name="the model in that state", showlegend=at == 0, cliponaxis=False,
             hovertemplate="the model in that state of its own accord: %{x:.3f}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
             x=[one.jsd], y=[at], mode="markers", marker={"color": theme.accent, "size": 11}, name="codes of the state",
-            showlegend=at == 0, hovertemplate=f"{_named(one)}: %{{x:.3f}}, p {one.p:.3f}<extra></extra>",
+            showlegend=at == 0, cliponaxis=False,
+            hovertemplate=f"{_named(one)}: %{{x:.3f}}, p {one.p:.3f}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=1, line={"color": theme.muted, "width": 1, "dash": "dot"})
     figure.update_layout(template=template(theme), showlegend=True, margin={"l": 190, "t": 40})
     figure.update_xaxes(
         title_text="JSD from what can follow the other state; 1 is without intervention",
-        rangemode="tozero",
+        range=[0, 1.06 * max([1.0, *(max(one.jsd, one.floor, *one.controls) for one in rows)])],
         showgrid=True,
     )
     ticks = [_named(one) for one in rows]
-    return figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=ticks, autorange="reversed", showgrid=False)
+    # First row on top, with room for its bar.
+    return figure.update_yaxes(
+        tickvals=list(range(len(rows))), ticktext=ticks, range=[len(rows) - 0.5, -0.5], showgrid=False
+    )
 
 
 def _named(one: StateIntervention) -> str:
-    what = "state" if one.kind == "state" else "state and digit"
-    return f"{what}, {one.where}"
+    return f"{NAMES[one.kind]}, {one.where}"
 
 
 def tokfsm_page(study: TokFSMStudy) -> str:
@@ -85,6 +91,9 @@ def tokfsm_page(study: TokFSMStudy) -> str:
     if any(arm.precision and not math.isnan(arm.precision[0]) for arm in study.arms):
         draw, title = partial(precision_figure, study), "Codes and neurons as detectors of states"
         parts.append(FigurePart("precision", title, _PRECISION, draw, 320))
+    if rows := study.precision_rows():
+        title = "Precision by site, of states and of states with a digit"
+        parts.append(TablePart("precisions", title, _BY_SITE, PRECISION_COLUMNS, rows, text=(0, 1, 2)))
     for index, arm in enumerate(study.arms):
         parts += _intervention_parts(arm, f"intervention-{index}")
     page = AnalysisPage(
@@ -129,6 +138,11 @@ _PRECISION = (
     "is most precise at the same recall, either sign. Chosen on half of the walks, judged on the other. Published at "
     "full size: codes 97.1, neurons 70.5."
 )
+_BY_SITE = (
+    "State: as its second digit is read. State and digit: one token later, when the next state's first digit is read; "
+    f"pairs are rare, and a code must be active on at least {LEAST_FIRINGS} tokens where it is chosen. Recall is that "
+    "of the code, on walks on which none was chosen."
+)
 _INTERVENTION = (
     "At the last token of a walk the codes that are commonest in another state are put in, in every layer or in one; "
     "state: as its second digit is read, state and digit: one token later. Random codes are about as frequent in the "
@@ -150,6 +164,5 @@ def _machine_rows(study: TokFSMStudy) -> list[tuple[str, str, str]]:
 
 def _row(one: StateIntervention) -> tuple[str, ...]:
     low, high = np.quantile(one.controls, (0.025, 0.975)).tolist() if one.controls else (math.nan, math.nan)
-    what = "state" if one.kind == "state" else "state and digit"
     figures = (f"{one.jsd:.3f}", f"{one.floor:.3f}", f"{one.valid_without:.3f}", f"{one.valid_with:.3f}")
-    return (what, one.where, *figures, f"{low:.3f} to {high:.3f}", f"{one.p:.3f}")
+    return (NAMES[one.kind], one.where, *figures, f"{low:.3f} to {high:.3f}", f"{one.p:.3f}")

@@ -8,7 +8,7 @@ import click
 
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts, print_grid
-from interp.codebooks.tokfsm_results import COLUMNS, TokFSMStudy
+from interp.codebooks.tokfsm_results import COLUMNS, PRECISION_COLUMNS, TokFSMStudy
 from interp.recording import progress_of_stages
 from interp.storage import make_folder, write_text
 from interp.studies.tokfsm import PUBLISHED_PRECISION, TokFSMConfig, run_tokfsm
@@ -67,6 +67,8 @@ def _print(study: TokFSMStudy, page: Path) -> None:
             told = "published {:g}, {:g}".format(*PUBLISHED_PRECISION)
             shown[f"precision, {arm.name}"] = f"codes {code}, neurons {neuron} over {arm.n_states} states ({told})"
     print_facts("", {}, as_json=False, shown=shown)
+    if by_site := study.precision_rows():
+        print_grid("Precision of the best code, and of the best neuron at its recall", PRECISION_COLUMNS, by_site)
     rows = [
         (
             arm.name, one.kind, one.where, f"{one.jsd:.3f}", f"{one.floor:.3f}",

@@ -12,6 +12,8 @@ from interp.storage import read_json, write_json
 
 SCHEMA_VERSION = 1
 Kind = Literal["state", "pair"]
+KINDS: tuple[Kind, ...] = ("state", "pair")
+"""A state, as its second digit is read; a state and the digit behind it."""
 LOSS_TOLERANCE, LEAST_VALID = 0.02, 0.97
 """A codebook model's loss may lie so far above the base model's; its transitions must be valid so often."""
 
@@ -55,9 +57,31 @@ class StateIntervention:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorPrecision:
+    """How precisely the best code of some sites tells a state, or a state with the digit behind it.
+
+    Units: shares, means over the `n_classes` that a code tells, on walks on which none was chosen. neurons: the best of
+    the base model at the recall of the code.
+    """
+
+    kind: Kind
+    site: str
+    codes: float
+    neurons: float
+    recall: float
+    n_classes: int
+
+    def cells(self) -> tuple[str, ...]:
+        """Its row of the table."""
+        shares = (f"{100 * share:.1f}" for share in (self.codes, self.neurons, self.recall))
+        return (self.site, NAMES[self.kind], *shares, str(self.n_classes))
+
+
+@dataclass(frozen=True, slots=True)
 class ArmResult:
-    """One model. published: loss in nats, accuracy and state accuracy in percent, NaN where not told. precision: of
-    codes and of the base model's neurons at the same recall, mean over `n_states` states on held-out walks."""
+    """One model. published: loss in nats, accuracy and state accuracy in percent, NaN where not told. seconds: of its
+    training steps, over all times that it was gone on with. precision: of codes and of the base model's neurons at the
+    same recall, mean over `n_states` states on held-out walks; precisions: the same by site, and for pairs."""
 
     name: str
     published: tuple[float, float, float] | None
@@ -67,6 +91,7 @@ class ArmResult:
     precision: tuple[float, float] | None = None
     n_states: int = 0
     interventions: tuple[StateIntervention, ...] = ()
+    precisions: tuple[DetectorPrecision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +149,10 @@ class TokFSMStudy:
         """Cells of the table: each figure, the published one behind it in brackets."""
         return [_cells(self, arm) for arm in self.arms]
 
+    def precision_rows(self) -> list[tuple[str, ...]]:
+        """Cells of the table of precisions: each arm by site and by what is told."""
+        return [(arm.name, *one.cells()) for arm in self.arms for one in arm.precisions]
+
     def _repr_html_(self) -> str:
         """The table."""
         heads = "".join(f"<th>{html.escape(column)}</th>" for column in COLUMNS)
@@ -131,6 +160,8 @@ class TokFSMStudy:
         return f"<table><caption>TokFSM, size {self.size}</caption><tr>{heads}</tr>{rows}</table>"
 
 
+NAMES: Mapping[Kind, str] = {"state": "state", "pair": "state and digit"}
+PRECISION_COLUMNS = ("", "codes at", "tell", "codes, %", "neurons, %", "recall, %", "of how many")
 COLUMNS = ("", "loss, nats", "accuracy, %", "state accuracy, %", "valid, %", "dead codes, %", "within tolerance")
 
 
@@ -154,5 +185,12 @@ def _arm(held: Mapping[str, Any]) -> ArmResult:
     )
     precision = held["precision"] and tuple(held["precision"])
     rest = {name: held[name] for name in ("name", "seconds", "dead_share", "n_states")}
-    scores = MachineScores(**held["scores"])
-    return ArmResult(**rest, published=published, precision=precision, scores=scores, interventions=interventions)
+    return ArmResult(
+        **rest,
+        published=published,
+        precision=precision,
+        scores=MachineScores(**held["scores"]),
+        interventions=interventions,
+        # Studies of before have none.
+        precisions=tuple(DetectorPrecision(**one) for one in held.get("precisions", ())),
+    )

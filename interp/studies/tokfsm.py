@@ -4,7 +4,6 @@ Source: Tamkin, Taufeeque & Goodman 2023, section 4.
 """
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +17,22 @@ from interp.codebooks.config import CodebookConfig
 from interp.codebooks.files import CodebookFolder, CodebookModel, load_codebook_model
 from interp.codebooks.insertion import Insertion, Site
 from interp.codebooks.neurons import neuron_activations
-from interp.codebooks.precision import best_codes, mean_precision
 from interp.codebooks.record import CodeRecord, record_codes
-from interp.codebooks.tokfsm_results import ArmResult, Kind, StateIntervention, TokFSMStudy
+from interp.codebooks.tokfsm_results import KINDS, ArmResult, StateIntervention, TokFSMStudy
 from interp.codebooks.training import FREE_ON_RESUME, codebook_manifest, fit_codebooks, prepare_codebooks
 from interp.config import Config, Seed
-from interp.datasets import DataConfig, TokenStream, open_stream
+from interp.datasets import DataConfig, open_stream
 from interp.loop import Schedule
 from interp.models import Model, load_model
 from interp.recording import Recording
 from interp.runs import RunFolder, this_command
-from interp.storage import new_folder, write_text
+from interp.storage import new_folder
+from interp.studies.tokfsm_codes import codes_of_classes
+from interp.studies.tokfsm_folder import keep_settings, training_seconds
 from interp.studies.tokfsm_interventions import draw_scene, intervene
-from interp.studies.tokfsm_machine import BASE, N_STATES, Machine, MachineBatches
+from interp.studies.tokfsm_machine import Machine, MachineBatches
 from interp.studies.tokfsm_model import new_model
+from interp.studies.tokfsm_precision import detector_precisions
 from interp.studies.tokfsm_scores import score_model
 
 SizeName = Literal["tiny", "cpu", "paper"]
@@ -114,15 +115,12 @@ def run_tokfsm(config: TokFSMConfig, *, on_progress: Tell | None = None) -> TokF
     """
     size, machine, tell = SIZES[config.size], Machine.draw(), on_progress or (lambda *_: None)
     _write_inputs(config, size, machine)
-    begun = time.perf_counter()
     base = _train(config, size, machine, Arm(BASE_ARM, published=PUBLISHED_BASE), config.out / "initial")
-    arms = [_scored(config, size, machine, Arm(BASE_ARM, published=PUBLISHED_BASE), base, time.perf_counter() - begun)]
+    arms = [_scored(config, size, machine, Arm(BASE_ARM, published=PUBLISHED_BASE), base)]
     neurons = load_model(str(base.model), device=config.device)
     for arm in size.arms:
-        begun = time.perf_counter()
         folder = _train(config, size, machine, arm, base.model)
-        seconds = time.perf_counter() - begun
-        arms.append(_scored(config, size, machine, arm, folder, seconds, neurons=neurons, tell=tell))
+        arms.append(_scored(config, size, machine, arm, folder, neurons=neurons, tell=tell))
     bayes = machine.bayes(size.n_positions)
     return TokFSMStudy(
         config.size,
@@ -145,7 +143,14 @@ def arm_folder(name: str) -> str:
 
 
 def _write_inputs(config: TokFSMConfig, size: Size, machine: Machine) -> None:
-    """The untrained model, and walks as text."""
+    """The untrained model, and walks as text.
+
+    Raises: ConfigError if the folder holds another study; nothing is then written.
+    """
+    generator = torch.Generator().manual_seed(config.seed + 77)
+    rows = machine.rows(config.texts, size.n_positions, generator)[:, 1:]
+    text = "".join(json.dumps({"text": "".join(map(str, row))}) + "\n" for row in rows.tolist())
+    keep_settings(config, config.out / "study.yaml", {config.out / "text.jsonl": text})
     initial = config.out / "initial"
     if not initial.exists():
         model = new_model(
@@ -155,10 +160,6 @@ def _write_inputs(config: TokFSMConfig, size: Size, machine: Machine) -> None:
         with new_folder(initial) as temporary:
             model.hf.save_pretrained(temporary)
             model.tokenizer.save_pretrained(temporary)
-    generator = torch.Generator().manual_seed(config.seed + 77)
-    rows = machine.rows(config.texts, size.n_positions, generator)[:, 1:]
-    lines = [json.dumps({"text": "".join(map(str, row))}) for row in rows.tolist()]
-    write_text(config.out / "text.jsonl", "\n".join(lines) + "\n")
 
 
 def _codebook_config(config: TokFSMConfig, size: Size, arm: Arm, model: Path) -> CodebookConfig:
@@ -208,7 +209,6 @@ def _scored(
     machine: Machine,
     arm: Arm,
     folder: CodebookFolder,
-    seconds: float,
     *,
     neurons: Model | None = None,
     tell: Tell | None = None,
@@ -218,31 +218,26 @@ def _scored(
         scores = score_model(
             held.model, machine, n_rows=size.n_scored, seed=config.seed + 991, n_positions=size.n_positions
         )
+    seconds = training_seconds(folder.run)
     if neurons is None or tell is None:
         return ArmResult(arm.name, arm.published, scores, seconds)
     stream = open_stream(held.config.dataset, held.model, held.config.data, split="all")
     record = record_codes(held.model, held.codebooks, stream.iter_pass(), n_tokens=size.n_recorded)
     dead = float(np.mean(np.concatenate([book.counts() == 0 for book in record.books])))
-    code, neuron, n_states = _precision(neurons, record, stream)
+    acts = neuron_activations(neurons, stream.iter_pass(), n_tokens=len(record))
+    precisions = detector_precisions(record, acts)
+    states = next((one for one in precisions if one.kind == "state"), None)
     return ArmResult(
         arm.name,
         arm.published,
         scores,
         seconds,
         dead,
-        (code, neuron),
-        n_states,
+        None if states is None else (states.codes, states.neurons),
+        states.n_classes if states else 0,
         tuple(_interventions(config, size, machine, held, record, tell)),
+        precisions,
     )
-
-
-def _precision(base: Model, record: CodeRecord, stream: TokenStream) -> tuple[float, float, int]:
-    """Codes of states beside neurons of the base model, on tokens that complete a state."""
-    labels = np.where(
-        record.position % 2 == 0, np.concatenate([[0], record.token_ids[:-1]]) * BASE + record.token_ids, -1
-    )
-    acts = neuron_activations(base, stream.iter_pass(), n_tokens=len(record))
-    return mean_precision(best_codes(record, labels, [str(state) for state in range(N_STATES)], acts))
 
 
 def _interventions(
@@ -253,14 +248,17 @@ def _interventions(
     for layer in range(size.n_layers):
         places[f"layer {layer}"] = tuple(hook for hook in hooks if hook.startswith(f"blocks.{layer}."))
     found: list[StateIntervention] = []
-    kinds: tuple[Kind, ...] = ("state", "pair")
-    for kind in kinds:
-        scene = draw_scene(machine, kind, n_rows=size.n_intervened, n_positions=size.n_positions, seed=config.seed + 5)
+    for kind in KINDS:
+        known = codes_of_classes(record, held.codebooks, kind)
+        scene = draw_scene(
+            machine, kind, n_rows=size.n_intervened, n_positions=size.n_positions, seed=config.seed + 5,
+            recorded=known.recorded,
+        )  # fmt: skip
         for where, chosen in places.items():
             tell("interventions", len(found), 2 * len(places))
             found.append(
                 intervene(
-                    held.model, held.codebooks, record, scene, kind=kind, hooks=chosen, where=where,
+                    held.model, held.codebooks, record, scene, known, hooks=chosen, where=where,
                     n_controls=size.n_controls, seed=config.seed,
                 )
             )  # fmt: skip

@@ -9,16 +9,9 @@ import torch
 from transformers import GPTNeoXForCausalLM
 
 from interp.codebooks.insertion import new_codebooks, site_hooks
-from interp.codebooks.record import Book, CodeRecord
 from interp.codebooks.tokfsm_results import TokFSMStudy
-from interp.studies.tokfsm_interventions import (
-    class_labels,
-    codes_of_classes,
-    draw_scene,
-    expected_digits,
-    matched_codes,
-    next_digits,
-)
+from interp.studies.tokfsm_codes import class_labels
+from interp.studies.tokfsm_interventions import draw_scene, expected_digits, next_digits
 from interp.studies.tokfsm_machine import BOS, Machine, MachineBatches, states_of
 from interp.studies.tokfsm_model import new_model
 from interp.studies.tokfsm_scores import next_states, score_model
@@ -147,23 +140,6 @@ def test_scenes_ask_for_what_can_follow_another_state(machine):
     assert (pairs.target % 10 == pairs.rows[:, -1]).all()
     assert (expected_digits(machine, "pair")[pairs.target].sum(1) > 0.999).all()
     assert torch.equal(class_labels(pairs.rows, "pair")[:, -1] // 10, class_labels(pairs.rows, "state")[:, -2])
-
-
-def test_codes_of_classes_are_the_commonest_and_controls_are_near_in_frequency(machine, model):
-    codebooks = new_codebooks(model, site_hooks(model, ("attn",)), n_codes=30)
-    draw = np.random.default_rng(0)
-    labels = draw.integers(0, 5, 2000)
-    ids = np.where(draw.random(2000) < 0.7, labels + 10, draw.integers(0, 30, 2000))
-    hook = codebooks.hooks[0]
-    zero = np.zeros(2000, dtype=np.int64)
-    record = CodeRecord(zero, zero, zero, zero, zero, tuple(Book(hook, g, 30, ids[:, None]) for g in range(2)))
-    codes = codes_of_classes(record, codebooks, labels, 5)
-    assert codes[hook][:, :, 0].tolist() == [[c + 10, c + 10] for c in range(5)]
-    order = np.argsort(-np.bincount(ids, minlength=30), kind="stable").tolist()
-    other = matched_codes(record, codes, np.random.default_rng(1))[hook]
-    assert (other != codes[hook]).all()
-    for mine, theirs in zip(codes[hook].flatten().tolist(), other.flatten().tolist(), strict=True):
-        assert abs(order.index(mine) - order.index(theirs)) <= 10
 
 
 def test_without_a_choice_the_next_digit_is_the_models_own(machine, model):
