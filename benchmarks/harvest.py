@@ -6,6 +6,7 @@ The arms run in turn, in an order that rotates each round, on the same full rows
   plain    the bare forward pass, left by an exception from one hook at that layer
   capture  interp.hooks.capture
   harvest  interp.activations.harvest.harvest_batch: capture, gather the kept tokens, check that they are finite
+  compiled interp.compiled.CompiledCapture, once it is compiled (with --compiled)
   bridge   TransformerLens's run_with_cache with that one name and stop_at_layer
 Ratios are medians over rounds of each arm's speed divided by the plain arm's speed in the same round. The last line
 is one JSON object.
@@ -23,6 +24,7 @@ import torch
 import transformers
 
 from interp.activations.harvest import harvest_batch
+from interp.compiled import CompiledCapture
 from interp.datasets import TokenBatch
 from interp.errors import InterpError
 from interp.hooks import capture
@@ -94,13 +96,18 @@ def interleaved(arms: Mapping[str, Callable[[], object]], rounds: int, device: t
     return seconds
 
 
-def measure(model: Model, hook: str, batch: TokenBatch, rounds: int, *, with_bridge: bool) -> dict[str, object]:
+def measure(
+    model: Model, hook: str, batch: TokenBatch, rounds: int, *, with_bridge: bool, with_compiled: bool = False
+) -> dict[str, object]:
     """Medians of tokens per second and of the ratios to the plain forward."""
     arms: dict[str, Callable[[], object]] = {
         "plain": lambda: plain_forward(model, batch.token_ids, hook),
         "capture": lambda: capture(model, batch.token_ids, [hook]),
         "harvest": lambda: harvest_batch(model, batch, [hook]),
     }
+    if with_compiled:
+        compiled = CompiledCapture(model, [hook])
+        arms["compiled"] = lambda: compiled(batch.token_ids)
     if with_bridge:
         arms["bridge"] = lambda: bridge_forward(model, batch.token_ids, hook)
     seconds = interleaved(arms, rounds, model.device)
@@ -123,20 +130,24 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=256, help="tokens per row, at most the model's context")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--compiled", action="store_true", help="measure the compiled forward pass too")
     parser.add_argument("--no-bridge", action="store_true", help="leave TransformerLens out")
     given = parser.parse_args()
-    model = load_model(given.model, device=given.device)
+    model = load_model(given.model, device=given.device, dtype=given.dtype)
     hook = given.hook or f"blocks.{model.n_layers // 2}.hook_resid_post"
     if model.hook(hook).side != "out" or model.hook(hook).columns is not None:
         raise SystemExit(f"{hook}: choose a hook at the output of a whole module, such as hook_resid_post")
     batch = full_rows(model, given.rows, min(given.positions, model.context_size))
-    result = measure(model, hook, batch, given.rounds, with_bridge=not given.no_bridge)
+    arms = {"with_bridge": not given.no_bridge, "with_compiled": given.compiled}
+    result = measure(model, hook, batch, given.rounds, **arms)
     setting = {
         "model": model.name,
         "hook": hook,
         "shape": list(batch.token_ids.shape),
         "rounds": given.rounds,
         "device": str(model.device),
+        "dtype": given.dtype,
         "threads": torch.get_num_threads(),
         "versions": {
             "torch": torch.__version__,
