@@ -199,12 +199,14 @@ def step_workspace(counts: Counts, n: int, on: Accelerator) -> int:
     config, o, g = counts.config, counts.d_out, counts.n_prefixes
     b, own = config.batch_size, -(-config.sae.d_sae // n)
     chunk = min(b * own, CHUNK_ENTRIES_CPU if on.name == "cpu" else CHUNK_ENTRIES_GPU)
-    # Pre-activations of a chunk and what of them is looked at; codes in both orders; everyone's candidates, sorted.
-    selection = 8 * chunk + int(200 * counts.k * b / n) + (12 * n * int(counts.k) * b if n > 1 else 0)
+    # Codes in both orders; everyone's candidates, sorted.
+    codes = int(200 * counts.k * b / n) + (12 * n * int(counts.k) * b if n > 1 else 0)
     copied = 2 * own * counts.d_in if config.sae.encoder_dtype == "bfloat16" else 0
-    # Sums of groups: of several ranks also their pulls, and the gradient.
-    sums = (1 if n == 1 else 3) * g * o
-    return selection + copied + 4 * b * (sums + 7 * max(counts.d_in, o))
+    # Sums of groups, which turn into their pulls; of several ranks also the gradient.
+    sums = (1 if n == 1 else 2) * g * o
+    # Pre-activations of a chunk and what of them is looked at: a processor gives them back before it reconstructs.
+    selection, rest = 8 * chunk, 4 * b * (sums + 7 * max(counts.d_in, o))
+    return codes + copied + (max(selection, rest) if on.name == "cpu" else selection + rest)
 
 
 def growth(counts: Counts, ranks: Sequence[int], on: Accelerator) -> tuple[SpreadPlan, ...]:
