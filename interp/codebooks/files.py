@@ -11,7 +11,7 @@ from typing import Any
 from interp.codebooks.config import CodebookConfig
 from interp.codebooks.insertion import Codebooks, Insertion
 from interp.codebooks.quantise import Quantiser
-from interp.errors import ArtifactError
+from interp.errors import ArtifactError, ConfigError
 from interp.models import Model, load_model
 from interp.runs import RunFolder
 from interp.storage import make_folder, new_folder, read_json, read_tensors, told, write_json, write_tensors
@@ -118,7 +118,7 @@ def read_codebooks(folder: CodebookFolder) -> tuple[Codebooks, str]:
         codebooks = Codebooks({hook: Quantiser(**shape) for hook, shape in held["codebooks"].items()})
         codebooks.load_state_dict(read_tensors(folder.weights, sha256=held["sha256"]))
         return codebooks, str(held["finetuned_content_hash"])
-    except (KeyError, TypeError, RuntimeError):
+    except (AttributeError, ConfigError, KeyError, TypeError, RuntimeError):
         raise ArtifactError(f"{folder.facts}: does not fit {folder.weights.name}; train again") from None
 
 

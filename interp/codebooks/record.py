@@ -4,7 +4,7 @@ Axes: n tokens, g groups, k active codes, c codes.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class Book:
 class CodeRecord:
     """Tokens row by row, padding and framing tokens left out, with the codes active there.
 
-    Shapes: token_ids, next_ids, document, position, row (n,); next_ids is -1 where the row ends.
+    Shapes: token_ids, next_ids, document, position, row (n,); next_ids is -1 where the row ends. `source` names the
+    text ("dataset", "split") and the content hash of the "model".
     """
 
     token_ids: Int[ndarray, " n"]
@@ -59,6 +60,7 @@ class CodeRecord:
     position: Int[ndarray, " n"]
     row: Int[ndarray, " n"]
     books: tuple[Book, ...]
+    source: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -78,7 +80,7 @@ class CodeRecord:
         digest = write_tensors(path, {name: torch.from_numpy(np.array(x)) for name, x in columns.items()})
         books = [{"hook": book.hook, "group": book.group, "n_codes": book.n_codes} for book in self.books]
         head = {"schema_version": SCHEMA_VERSION, "kind": "code_record", "books": books, "sha256": digest}
-        write_json(path.with_suffix(".json"), head)
+        write_json(path.with_suffix(".json"), head | {"source": dict(self.source)})
 
     @staticmethod
     def load(path: Path) -> "CodeRecord":
@@ -86,12 +88,26 @@ class CodeRecord:
 
         Raises: ArtifactError if it is missing, damaged or of another version.
         """
-        held: Mapping[str, Any] = read_json(path.with_suffix(".json"))
-        if held.get("kind") != "code_record" or held.get("schema_version") != SCHEMA_VERSION:
+        held = read_json(path.with_suffix(".json"))
+        head = held if isinstance(held, dict) else {}
+        if head.get("kind") != "code_record" or head.get("schema_version") != SCHEMA_VERSION:
             raise ArtifactError(f"{path}: is no record of codes of version {SCHEMA_VERSION}; inspect the run again")
-        columns = {name: x.numpy() for name, x in read_tensors(path, sha256=held["sha256"]).items()}
-        books = tuple(Book(**book, ids=columns[f"ids.{index}"]) for index, book in enumerate(held["books"]))
-        return CodeRecord(**{name: columns[name] for name in _COLUMNS}, books=books)
+        try:
+            columns: dict[str, Any] = {name: x.numpy() for name, x in read_tensors(path, sha256=head["sha256"]).items()}
+            books = tuple(Book(**book, ids=columns[f"ids.{index}"]) for index, book in enumerate(head["books"]))
+            whole = {name: columns[name] for name in _COLUMNS}
+            return CodeRecord(**whole, books=books, source=dict(head.get("source", {})))
+        except (KeyError, TypeError, ValueError):
+            raise ArtifactError(f"{path}: is damaged; inspect the run again") from None
+
+    def check_model(self, content_hash: str, path: Path) -> None:
+        """Raises: ArtifactError if the record, read from `path`, is of another model, or does not say of which."""
+        found = self.source.get("model", "")
+        if found != content_hash:
+            raise ArtifactError(
+                f"{path}: is a record of other weights ({found[:12] or 'unknown'}, expected {content_hash[:12]}); "
+                "inspect the run again"
+            )
 
 
 _COLUMNS = ("token_ids", "next_ids", "document", "position", "row")

@@ -31,16 +31,26 @@ class FoundCode:
     share: float
 
 
+def expression_of(pattern: str) -> re.Pattern[str]:
+    """A pattern, ready to search.
+
+    Raises: ConfigError if it is empty or no regular expression.
+    """
+    if not pattern:
+        raise ConfigError("got an empty pattern, which matches everywhere; give one such as ' (he|she)'")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"got pattern {pattern!r}: {error}; give a regular expression of Python") from None
+
+
 def matching_tokens(record: CodeRecord, pattern: str, texts: Sequence[str]) -> Bool[ndarray, " n"]:
     """Tokens at which a match of the regular expression ends: only there has the model read all of it.
 
     `texts` is what each token id adds to a text.
-    Raises: ConfigError if it is no regular expression.
+    Raises: ConfigError if it is empty or no regular expression.
     """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"got pattern {pattern!r}: {error}; give a regular expression of Python") from None
+    expression = expression_of(pattern)
     found = np.zeros(len(record), dtype=bool)
     edges = np.flatnonzero((np.diff(record.row) != 0) | (np.diff(record.document) != 0)) + 1
     for places in np.split(np.arange(len(record)), edges):
@@ -55,8 +65,10 @@ def matching_tokens(record: CodeRecord, pattern: str, texts: Sequence[str]) -> B
 def token_matches(record: CodeRecord, token: str, texts: Sequence[str]) -> Bool[ndarray, " n"]:
     """Tokens whose text is just this, spaces around it left aside.
 
-    Raises: ConfigError if there is no such token.
+    Raises: ConfigError if it is empty or there is no such token.
     """
+    if not token.strip():
+        raise ConfigError(f"got token {token!r}, which is nothing but space; give a token such as dog, or a pattern")
     ids = [index for index, text in enumerate(texts) if text.strip() == token.strip()]
     if not ids:
         raise ConfigError(f"got token {token!r}, which is not one token of this model; give a pattern instead")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -19,6 +19,7 @@ from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Choose, Codebooks, Insertion
 from interp.codebooks.names import CodeName
 from interp.codebooks.record import CodeRecord
+from interp.codebooks.search import expression_of
 from interp.codebooks.steered import CodeSteering, SteeredOutcome
 from interp.errors import ConfigError, DataError
 from interp.models import Model
@@ -42,20 +43,28 @@ def steer_codes(
     new_tokens: int = 30,
     n_controls: int = 100,
     seed: int = 0,
+    target: Float[Tensor, " v"] | None = None,
     provenance: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> CodeSteering:
     """Write texts with the codes active, without, and with random ones; sampled at temperature 1, seeds shared.
 
-    Raises: ConfigError for a bad pattern or no code; DataError for a prompt that fills the context.
+    `target`, the model's own predictions before the pattern, lets the result tell how near codes bring it to them.
+    Texts are shorter than `new_tokens` where the context is full before.
+    Raises: ConfigError for a pattern that says nothing, no code, or a place that is never reached; DataError for a
+    prompt that fills the context.
     """
-    try:
-        wanted = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"got pattern {pattern!r}: {error}; give a regular expression of Python") from None
+    wanted = expression_of(pattern)
+    if wanted.search(""):
+        raise ConfigError(f"got pattern {pattern!r}, which every text matches; give one that needs some letter")
     if not codes:
         raise ConfigError("got no codes; give --codes, such as 2.attn.5.731 (`interp codebook search` finds some)")
-    scene = _Writing(model, codebooks, prompt, wanted, tuple(neutral), where, n_texts, new_tokens, seed)
+    codes = tuple(dict.fromkeys(codes))
+    rows = encode_prompts(model, [prompt]).token_ids.to(model.device)
+    room = min(new_tokens, model.context_size - rows.shape[1])
+    _check_reached(where, rows.shape[1], room)
+    read = _read_neutral(model, codebooks, neutral, target)
+    scene = _Writing(model, codebooks, rows, wanted, where, n_texts, room, seed, read)
     unsteered, before = scene.outcome(())
     steered, after = scene.outcome(codes)
     sets, controls = random_sets(record, codes, n_controls, np.random.default_rng(seed)), []
@@ -67,8 +76,22 @@ def steer_codes(
     names = tuple(map(str, codes))
     return CodeSteering(
         names, pattern, told, prompt, n_texts, unsteered, steered, tuple(controls), tuple(after[:8]),
-        tuple(before[:8]), dict(provenance or {}),
+        tuple(before[:8]), dict(provenance or {}), room, new_tokens, n_controls,
     )  # fmt: skip
+
+
+def _check_reached(where: Where | Sequence[int], n_prompt: int, room: int) -> None:
+    """Raises: DataError without room to write; ConfigError if codes would be put in at no token that is read."""
+    if room < 1:
+        raise DataError(f"got a prompt of {n_prompt} tokens, which fills the context; shorten it")
+    # The last token that is written is not read again.
+    n_read = n_prompt + room - 1
+    if where == "generated" and n_read == n_prompt:
+        raise ConfigError("where: got generated, but texts of one token are never read on; give more --new-tokens")
+    if not isinstance(where, str) and (outside := [at for at in where if not 0 <= at < n_read]):
+        raise ConfigError(f"where: got position {outside[0]}; the prompt and what is written have 0 to {n_read - 1}")
+    if not len(where):
+        raise ConfigError("where: got no position; expected all, prompt, generated, last or positions such as 3,4,5")
 
 
 def random_sets(
@@ -112,49 +135,72 @@ def _alike(record: CodeRecord, codes: Sequence[CodeName], name: CodeName, n: int
 
 
 @dataclass(frozen=True, slots=True)
+class _Neutral:
+    """Texts on which predictions are compared. Shapes: ids, real (b, t); plain (b, t, v), without codes put in; target
+    (v,), and how far `plain` is from it on average."""
+
+    ids: Int[Tensor, "b t"]
+    real: Bool[Tensor, "b t"]
+    plain: Float[Tensor, "b t v"]
+    target: Float[Tensor, " v"] | None
+    from_target: float | None
+
+    @torch.no_grad()
+    def compare(self, model: Model, codebooks: Codebooks, codes: Sequence[CodeName]) -> tuple[float, float | None]:
+        """Mean divergence that the codes make, active at every token, and the relative one from the target."""
+        if not codes:
+            return 0.0, None if self.target is None else 1.0
+        edits = Activation(codes, codebooks, "all", self.ids.shape[1]).edits()
+        p = _logits(model, codebooks, self.ids, edits).softmax(2)
+        shift = float(jensen_shannon(p, self.plain)[self.real].mean())
+        if self.target is None or not self.from_target:
+            return shift, None
+        return shift, float(jensen_shannon(p, self.target.expand_as(p))[self.real].mean()) / self.from_target
+
+
+@torch.no_grad()
+def _read_neutral(
+    model: Model, codebooks: Codebooks, texts: Sequence[str], target: Float[Tensor, " v"] | None
+) -> _Neutral:
+    prompts = encode_prompts(model, texts)
+    ids, real = prompts.token_ids.to(model.device), prompts.real.to(model.device)
+    plain = _logits(model, codebooks, ids).softmax(2)
+    if target is None:
+        return _Neutral(ids, real, plain, None, None)
+    target = target.to(plain.device)
+    return _Neutral(ids, real, plain, target, float(jensen_shannon(plain, target.expand_as(plain))[real].mean()))
+
+
+@dataclass(frozen=True, slots=True)
 class _Writing:
-    """How texts are written and judged."""
+    """How texts are written and judged. Shapes: prompt (1, t)."""
 
     model: Model
     codebooks: Codebooks
-    prompt: str
+    prompt: Int[Tensor, "1 t"]
     wanted: re.Pattern[str]
-    neutral: tuple[str, ...]
     where: Where | Sequence[int]
     n_texts: int
-    new_tokens: int
+    room: int
     seed: int
+    neutral: _Neutral
 
     @torch.no_grad()
     def outcome(self, codes: Sequence[CodeName]) -> tuple[SteeredOutcome, list[str]]:
-        prompt = encode_prompts(self.model, [self.prompt]).token_ids.to(self.model.device)
-        n_prompt = prompt.shape[1]
-        room = min(self.new_tokens, self.model.context_size - n_prompt)
-        if room < 1:
-            raise DataError(f"got a prompt of {n_prompt} tokens, which fills the context; shorten it")
+        n_prompt = self.prompt.shape[1]
         edits = Activation(codes, self.codebooks, self.where, n_prompt).edits()
         with Insertion(self.model, self.codebooks, choose=edits):
-            rows = _sample(self.model, prompt.expand(self.n_texts, -1), room, self.seed)
+            rows = _sample(self.model, self.prompt.expand(self.n_texts, -1), self.room, self.seed)
         texts = self.model.tokenizer.batch_decode(rows[:, n_prompt:], skip_special_tokens=True)
         success = float(np.mean([bool(self.wanted.search(text)) for text in texts]))
-        return SteeredOutcome(success, self._perplexity(rows, n_prompt), self._shift(codes)), texts
+        shift, toward = self.neutral.compare(self.model, self.codebooks, codes)
+        return SteeredOutcome(success, self._perplexity(rows, n_prompt), shift, toward), texts
 
     def _perplexity(self, rows: Int[Tensor, "b t"], n_prompt: int) -> float:
         logits = _logits(self.model, self.codebooks, rows)[:, n_prompt - 1 : -1]
         targets = rows[:, n_prompt:]
         nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         return float(nats.exp())
-
-    def _shift(self, codes: Sequence[CodeName]) -> float:
-        """Mean over neutral texts' tokens of the divergence that the codes make, active at every token."""
-        if not codes or not self.neutral:
-            return 0.0
-        prompts = encode_prompts(self.model, self.neutral)
-        ids = prompts.token_ids.to(self.model.device)
-        edits = Activation(codes, self.codebooks, "all", ids.shape[1]).edits()
-        with_codes = _logits(self.model, self.codebooks, ids, edits).softmax(2)
-        divergence = jensen_shannon(with_codes, _logits(self.model, self.codebooks, ids).softmax(2))
-        return float(divergence[prompts.real.to(ids.device)].mean())
 
 
 def _logits(

@@ -1,6 +1,8 @@
 """What codes are about, held to records in which that is known."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from interp.codebooks.names import CodeName
 from interp.codebooks.precision import best_codes, mean_precision
 from interp.codebooks.record import Book, CodeRecord
 from interp.codebooks.search import label_tokens, matching_tokens, search_codes, token_matches
-from interp.errors import ConfigError, DataError
+from interp.errors import ArtifactError, ConfigError, DataError
 from tests.families import tiny_model
 
 HOOK = "blocks.0.attn.hook_z"
@@ -146,6 +148,10 @@ def test_patterns_end_where_their_last_token_is_read():
     with pytest.raises(ConfigError, match="regular expression"):
         matching_tokens(record, "(", TEXTS)
     assert token_matches(record, "dog", TEXTS).tolist() == [False, False, False, True, False, False]
+    with pytest.raises(ConfigError, match="empty pattern"):
+        matching_tokens(record, "", TEXTS)
+    with pytest.raises(ConfigError, match="nothing but space"):
+        token_matches(record, " ", TEXTS)
     with pytest.raises(ConfigError, match="not one token"):
         token_matches(record, "zebra", TEXTS)
     labels, names = label_tokens(record, {"animals": ["Cat", "dog"], "letters": ["a"]}, TEXTS)
@@ -171,6 +177,37 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
         np.testing.assert_array_equal(getattr(record, name), getattr(again, name))
     assert [(book.name, book.n_codes) for book in again.books] == [(book.name, book.n_codes) for book in record.books]
     np.testing.assert_array_equal(again.books[1].ids, record.books[1].ids)
+
+
+def test_a_record_says_of_which_weights_it_is(tmp_path):
+    path = tmp_path / "record.safetensors"
+    replace(_record(200), source={"model": "abc", "dataset": "stories", "split": "heldout"}).save(path)
+    again = CodeRecord.load(path)
+    assert again.source["dataset"] == "stories"
+    again.check_model("abc", path)
+    with pytest.raises(ArtifactError, match="other weights"):
+        again.check_model("abd", path)
+    with pytest.raises(ArtifactError, match="unknown"):
+        _record(20).check_model("abd", path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda head: [head], "no record of codes"),
+        (lambda head: {k: v for k, v in head.items() if k != "sha256"}, "damaged"),
+        (lambda head: head | {"books": 3}, "damaged"),
+        (lambda head: head | {"books": [{"hook": "x"}]}, "damaged"),
+        (lambda head: head | {"schema_version": 7}, "no record of codes of version"),
+    ],
+)
+def test_a_damaged_record_is_told(tmp_path, change, says):
+    path = tmp_path / "record.safetensors"
+    _record(200).save(path)
+    head = json.loads((tmp_path / "record.json").read_text())
+    (tmp_path / "record.json").write_text(json.dumps(change(head)))
+    with pytest.raises(ArtifactError, match=says):
+        CodeRecord.load(path)
 
 
 def test_rank_auc_is_the_share_of_pairs_in_order():

@@ -1,5 +1,8 @@
 """Codes put in while a model writes."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,10 @@ from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Insertion, new_codebooks, site_hooks
 from interp.codebooks.names import CodeName
 from interp.codebooks.record import Book, CodeRecord
-from interp.codebooks.steered import CodeSteering
+from interp.codebooks.steered import COLUMNS, CodeSteering, SteeredOutcome
 from interp.codebooks.steering import random_sets, steer_codes
-from interp.errors import ConfigError, DataError
+from interp.errors import ArtifactError, ConfigError, DataError
+from interp.prompts import encode_prompts
 from tests.families import tiny_model, tiny_tokens
 
 HOOK = "blocks.1.attn.hook_z"
@@ -142,9 +146,96 @@ def test_what_cannot_be_steered_is_refused(scene):
     model, codebooks, record = scene
     with pytest.raises(ConfigError, match="no codes"):
         steer_codes(model, codebooks, record, [], "w5", "w", neutral=["w5 w6"])
-    with pytest.raises(ConfigError, match="regular expression"):
-        steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5", "(", neutral=["w5 w6"])
+    for pattern, says in (("(", "regular expression"), ("", "empty pattern"), ("x*", "every text matches")):
+        with pytest.raises(ConfigError, match=says):
+            steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5", pattern, neutral=["w5 w6"])
     with pytest.raises(DataError, match="fills the context"):
         steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5 " * 23, "w", neutral=["w5 w6"])
     with pytest.raises(DataError, match="reads 24"):
         steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5 " * 24, "w", neutral=["w5 w6"])
+
+
+def test_codes_at_tokens_that_are_never_read_are_refused(scene):
+    model, codebooks, record = scene
+    more = {"neutral": ["w5 w6"], "n_texts": 1, "n_controls": 0}
+    for where, n in (((500,), 4), ((-1,), 4), ((), 4), ("generated", 1)):
+        with pytest.raises(ConfigError, match="where: got"):
+            steer_codes(model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5", "w", where=where, new_tokens=n, **more)
+    # The prompt, and three of the four tokens that are written.
+    n_prompt = len(encode_prompts(model, ["w5"]).token_ids[0])
+    arguments = (model, codebooks, record, [CodeName(HOOK, 0, 1)], "w5", "w")
+    steer_codes(*arguments, where=(n_prompt + 2,), new_tokens=4, **more)
+    with pytest.raises(ConfigError, match=f"have 0 to {n_prompt + 2}"):
+        steer_codes(*arguments, where=(n_prompt + 3,), new_tokens=4, **more)
+
+
+def test_what_was_not_measured_is_not_told_as_a_figure(scene):
+    model, codebooks, record = scene
+    found = steer_codes(
+        model, codebooks, record, [CodeName(HOOK, 0, 1)] * 2, "w5", "w", neutral=["w5 w6"], n_texts=1, new_tokens=99,
+        n_controls=0,
+    )  # fmt: skip
+    assert found.codes == (str(CodeName(HOOK, 0, 1)),)
+    assert math.isnan(found.p)
+    assert (found.to_json()["p"], found.to_json()["p_toward"], found.to_json()["relative_shift"]) == (None, None, None)
+    assert found.shown()["success against random codes"] == "not measured"
+    assert found.rows()[0][-1] == "not measured"
+    assert "not measured" in found._repr_html_()
+    n_prompt = len(encode_prompts(model, ["w5"]).token_ids[0])
+    assert (found.new_tokens, found.asked_tokens) == (model.context_size - n_prompt, 99)
+    assert found.shown()["tokens of a text"].startswith(f"{model.context_size - n_prompt}, not 99")
+
+
+def test_distance_from_a_pattern_is_one_without_intervention_and_zero_at_its_predictions(scene):
+    model, codebooks, record = scene
+    code = CodeName(HOOK, 0, 5)
+    ids = encode_prompts(model, ["w5 w6"]).token_ids
+    with (
+        Insertion(model, codebooks, choose=Activation([code], codebooks, "all", ids.shape[1]).edits()),
+        torch.no_grad(),
+    ):
+        with_code = model.hf(ids).logits.float().softmax(2)[0]
+    with Insertion(model, codebooks), torch.no_grad():
+        plain = model.hf(ids).logits.float().softmax(2)[0]
+    target = with_code.mean(0)
+    found = steer_codes(
+        model, codebooks, record, [code], "w5", "w", neutral=["w5 w6"], n_texts=1, new_tokens=2, n_controls=3,
+        target=target,
+    )  # fmt: skip
+    assert found.unsteered.toward == 1.0
+    expected = (
+        jensen_shannon(with_code, target.expand_as(plain)).mean()
+        / jensen_shannon(plain, target.expand_as(plain)).mean()
+    )
+    assert found.steered.toward == pytest.approx(float(expected), rel=1e-4)
+    assert found.steered.toward < 1
+    nearer = sum(control.toward <= found.steered.toward for control in found.controls)
+    assert found.p_toward == (1 + nearer) / 4
+    assert found.relative_shift == pytest.approx(found.steered.jsd / np.mean([one.jsd for one in found.controls]))
+    assert {len(row) for row in found.rows()} == {len(COLUMNS)}
+
+
+def test_fewer_random_sets_than_asked_for_are_told(scene):
+    _, codebooks, _ = scene
+    ids = np.arange(40)[:, None]
+    zero = np.zeros(40, dtype=np.int64)
+    few = CodeRecord(zero, zero, zero, zero, zero, (Book(HOOK, 0, 6, ids % 6),))
+    found = steer_codes(
+        scene[0], codebooks, few, [CodeName(HOOK, 0, 1)], "w5", "zzz", neutral=["w5 w6"], n_texts=1, new_tokens=2,
+        n_controls=9,
+    )  # fmt: skip
+    assert len(found.controls) == 5
+    assert found.p == 1.0
+    assert found.shown()["sets of random codes"] == "5 that differ, of 9 asked for"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"schema_version": 9}, "another version"), ({"controls": 3}, "damaged"), ({"codes": None}, "damaged")],
+)
+def test_damaged_steering_is_told(tmp_path, change, says):
+    one = SteeredOutcome(0.5, 2.0, 0.0)
+    held = CodeSteering(("0.attn.0.1",), "x", "all", "p", 1, one, one, ()).to_json()
+    (tmp_path / "steering.json").write_text(json.dumps(held | change))
+    with pytest.raises(ArtifactError, match=says):
+        CodeSteering.load(tmp_path / "steering.json")

@@ -1,6 +1,7 @@
 """Finetuning with codebooks: everything learns, a run goes on bit for bit, what is saved is what was trained."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -197,6 +198,15 @@ def test_other_weights_beside_the_codebooks_are_refused(run, tmp_path):
     train_codebooks(CodebookConfig.parse(settings | {"out": str(tmp_path / "run"), "tokens": 120}))
     tiny_model("gpt_neox_parallel", seed=9).hf.save_pretrained(tmp_path / "run" / "model")
     with pytest.raises(ArtifactError, match="other weights"):
+        load_codebook_model(tmp_path / "run")
+
+
+def test_a_damaged_list_of_codebooks_is_told(run, tmp_path):
+    folder, _, _ = run
+    shutil.copytree(folder / "run", tmp_path / "run")
+    path = tmp_path / "run" / "codebooks" / "codebooks.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"codebooks": ["blocks.0.attn.hook_z"]}))
+    with pytest.raises(ArtifactError, match="does not fit"):
         load_codebook_model(tmp_path / "run")
 
 
