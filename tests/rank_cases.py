@@ -128,7 +128,7 @@ def _counted(ranks: Ranks, config: TrainConfig) -> dict[str, float]:
     batch = ActivationBatch({config.hook: torch.randn(config.batch_size, 16)}, index, index, index)
     with patch.object(dist, "all_reduce", adds), patch.object(dist, "all_gather", gathers):
         update(task, optimiser, task.losses(batch), lr=1e-3, clip_norm=1.0, step=1)
-    trained = sum(2 * p.nbytes for p in task.own.parameters())
+    trained = sum((2 if p.requires_grad else 1) * p.nbytes for p in task.own.parameters())
     trained += sum(x.nbytes for slots in optimiser.state.values() for x in slots.values() if x.ndim)
     return {**received, "trained": float(trained)}
 

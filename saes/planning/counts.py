@@ -5,6 +5,7 @@ Axes: d width of the activations, f features, k active features, b tokens of a s
 
 from dataclasses import dataclass
 
+from saes.config import CODEBOOK
 from saes.training import TrainConfig
 
 STATE_BYTES = 12
@@ -109,7 +110,11 @@ class Counts:
     @property
     def trained_bytes(self) -> int:
         """Weights, gradients and Adam's moments; free decoder norms are applied in copies that have gradients too."""
-        per_parameter = 16 if self.config.sae.decoder_norm == "unit" else 24
+        sae, decoder = self.config.sae, self.d_out * self.config.sae.d_sae
+        if sae.architecture == CODEBOOK and sae.codebook_variant != "latent":
+            # Codes alone are trained; where they point is kept beside them.
+            return 16 * decoder + 4 * (self.n_parameters - decoder)
+        per_parameter = 16 if sae.decoder_norm == "unit" else 24
         return per_parameter * self.n_parameters
 
     @property
