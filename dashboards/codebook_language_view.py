@@ -169,9 +169,9 @@ _DETECTION = (
     "of the finetune without codebooks, drawn by seed, each cut where it fires as often as one of the codes."
 )
 _STEERING = (
-    "A code of a word is active before it at least three times as often as elsewhere, on even documents; of each head "
-    "the most precise ones are taken. All are active at every token. Random codes are of the same codebooks, one for "
-    "each, among the 20 nearest in frequency."
+    "Codes of a word are active directly before it: by the lower bound of their precision on even documents at least "
+    "four times as often as the word comes; the surest 64 from all heads. All are active at every token. Random codes "
+    "are of the same codebooks, one for each, among the 20 nearest in frequency."
 )
 _STEERED = (
     "Precision: mean over the codes, on the half of the documents where they were chosen, and elsewhere. p: share of "

@@ -54,7 +54,7 @@ class Size:
 
 SIZES: Mapping[SizeName, Size] = {
     "tiny": Size(12, 2048, 512, 1000, 1500, 6000, 4, 4, 3),
-    "cpu": Size(500, 400_000, 1024, 8000, 40_000, 60_000, 50, 30, 100),
+    "cpu": Size(500, 200_000, 1024, 8000, 40_000, 60_000, 50, 30, 100),
 }
 
 
@@ -66,7 +66,7 @@ class CodebookLanguageConfig(Config):
     dataset: str = "embedded"
     """"embedded", a .txt, .jsonl or .parquet file, a folder of them, or a hub name."""
     size: SizeName = "cpu"
-    """tiny: seconds, for tests. cpu: 400k tokens for each arm, 500 codes a head, 100 sets of random codes."""
+    """tiny: seconds, for tests. cpu: 200k tokens for each arm, 500 codes a head, 100 sets of random codes."""
     rows: Literal["padded", "packed", "joined"] = "padded"
     """How documents become rows; joined for models that were pretrained on documents back to back."""
     context_size: int = Field(128, ge=8)
@@ -79,10 +79,10 @@ class CodebookLanguageConfig(Config):
     """Tokens that each arm learns from; 0: as the size says."""
     seeds: int = Field(1, ge=1)
     """Codebook arms for each k; without codebooks nothing is drawn, so that there is one plain finetune."""
-    concepts: tuple[str, ...] = ("dog", "mom", "park")
+    concepts: tuple[str, ...] = ("mom",)
     """Words that are steered towards, each by all of its codes."""
     steer_k: int = 0
-    """The k of the arm that is steered; 0: the last of --k."""
+    """The k of the arm that is steered; 0: the first of --k."""
     prompt: str = "Once upon a time"
     """What steered texts begin with."""
     out: Path = Path("runs/codebook_language")
@@ -131,10 +131,10 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
                 continue
             neurons = neuron_activations(held.model, heldout.iter_pass(), n_tokens=len(record))
             samples.append(_sample(arm_name(k), inspection, record, neurons, config.seed))
-            if k == (config.steer_k or config.k[-1]):
+            if k == (config.steer_k or config.k[0]):
                 steerings += _steerings(config, Scene(
                     arm, arm_name(k), record, heldout, _texts(arm), config.prompt, size.n_texts, size.new_tokens,
-                    size.n_controls, config.seed,
+                    size.n_controls, config.seed + 1,
                 ), tell)  # fmt: skip
     told = {"command": this_command(), "seed": config.seed, "model hash": model.content_hash, **_facts(config)}
     return CodebookLanguage(

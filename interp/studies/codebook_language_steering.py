@@ -23,8 +23,11 @@ from interp.datasets import TokenStream
 from interp.errors import DataError
 from interp.prompts import encode_prompts
 
-LEAST_LIFT = 3.0
-"""A code of a word is active this many times as often before it as elsewhere."""
+LEAST_LIFT = 4.0
+"""A code of a word is, by the lower bound of its precision, this many times as precise as the base rate."""
+MOST_CODES = 64
+"""Codes that stand for a word at once; more of them leave little of the model's own."""
+_Z = 1.645
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +48,46 @@ def word_sites(record: CodeRecord, word: str, texts: Sequence[str]) -> Bool[ndar
     return before_matches(record, re.compile(word_pattern(word)), texts)
 
 
-def concept_codes(record: CodeRecord, wanted: Bool[ndarray, " n"], *, most: int, least_lift: float) -> ConceptCodes:
-    """Of every codebook up to `most` codes that are active ten times or more and precise beyond the base rate.
+def concept_codes(
+    record: CodeRecord, wanted: Bool[ndarray, " n"], *, per_book: int, least_lift: float, most: int = MOST_CODES
+) -> ConceptCodes:
+    """The codes that are surest to be precise, from all codebooks, up to `per_book` from each and `most` in all.
 
+    Ranked by the lower end of the interval of their precision on even documents: the best of thousands of codes that
+    were active a few times looks precise by luck.
     Raises: DataError if there is none.
+    Source: Wilson 1927 (the interval, one-sided 95%).
     """
     fit, judge = halves(record)
     kind = np.where(wanted, 0, 1)
     base = float(wanted[fit].mean())
-    found: list[tuple[CodeName, float, float]] = []
+    found: list[tuple[float, CodeName, float, float]] = []
     for book in record.books:
         chosen, judged = (contingency(book, np.where(half, kind, -1), 2) for half in (fit, judge))
-        precision = chosen[:, 0] / np.maximum(chosen.sum(1), 1)
-        usable = (chosen.sum(1) >= LEAST_FIRINGS) & (precision >= least_lift * base) & (chosen[:, 0] > 0)
-        best = np.argsort(np.where(usable, -precision, 1), kind="stable")[: min(most, int(usable.sum()))]
+        n = np.maximum(chosen.sum(1), 1)
+        precision = chosen[:, 0] / n
+        lower = lower_bound(precision, n)
+        best = np.argsort(-lower, kind="stable")[:per_book]
         elsewhere = judged[:, 0] / np.maximum(judged.sum(1), 1)
-        found += [(book.code(int(code)), float(precision[code]), float(elsewhere[code])) for code in best]
+        found += [
+            (float(lower[code]), book.code(int(code)), float(precision[code]), float(elsewhere[code]))
+            for code in best
+            if chosen[code, 0] and lower[code] >= least_lift * base
+        ]
+    found = sorted(found, key=lambda one: -one[0])[:most]
     if not found:
         raise DataError(
             f"got {int(wanted[fit].sum())} places before the word and no code for them; choose a commoner word or give "
             "more text"
         )
-    return ConceptCodes(
-        tuple(code for code, _, _ in found),
-        (float(np.mean([x for _, x, _ in found])), float(np.mean([x for _, _, x in found]))),
-    )
+    means = np.mean([one[2:] for one in found], axis=0).tolist()
+    return ConceptCodes(tuple(one[1] for one in found), (means[0], means[1]))
+
+
+def lower_bound(share: Float[ndarray, " n"], count: Int[ndarray, " n"]) -> Float[ndarray, " n"]:
+    """Lower end of Wilson's interval of shares that were counted in so many trials."""
+    spread = _Z * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    return np.asarray((share + _Z**2 / (2 * count) - spread) / (1 + _Z**2 / count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +113,9 @@ def steer_concept(scene: Scene, word: str, *, on_progress: Progress | None = Non
     """
     held, record = scene.held, scene.record
     wanted = word_sites(record, word, scene.texts)
-    most = max(1, next(quantiser.k for _, quantiser in held.codebooks.items()) // 2)
-    chosen = concept_codes(record, wanted, most=most, least_lift=LEAST_LIFT)
+    k = next(quantiser.k for _, quantiser in held.codebooks.items())
+    # Some of the model's own codes stay, where several are active.
+    chosen = concept_codes(record, wanted, per_book=max(1, k - 2), least_lift=LEAST_LIFT)
     neutral = neutral_texts(held, scene.stream)
     steering = steer_codes(
         held.model, held.codebooks, record, chosen.codes, scene.prompt, word_pattern(word), neutral=neutral,

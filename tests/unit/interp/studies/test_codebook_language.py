@@ -32,7 +32,7 @@ from interp.errors import ArtifactError, ConfigError, DataError
 from interp.prompts import encode_prompts
 from interp.runs import RunFolder
 from interp.studies.codebook_language import CodebookLanguageConfig
-from interp.studies.codebook_language_steering import concept_codes, toward, word_pattern, word_sites
+from interp.studies.codebook_language_steering import concept_codes, lower_bound, toward, word_pattern, word_sites
 from tests.families import tiny_model
 
 HOOK = "blocks.0.attn.hook_z"
@@ -73,7 +73,7 @@ def _planted(n=2000):
 
 def test_codes_of_a_word_are_all_that_are_precise_and_none_else():
     record, wanted = _planted()
-    found = concept_codes(record, wanted, most=4, least_lift=3.0)
+    found = concept_codes(record, wanted, per_book=4, least_lift=3.0)
     assert found.codes == (CodeName(HOOK, 1, 3), CodeName(HOOK, 2, 2))
     active = record.books[2].ids[:, 0] == 2
     fit = np.arange(len(record)) // 10 % 2 == 0
@@ -81,10 +81,23 @@ def test_codes_of_a_word_are_all_that_are_precise_and_none_else():
     np.testing.assert_allclose(found.precision, expected)
 
 
+def test_the_bound_of_a_share_is_wilsons():
+    share, count, z = np.array([0.0, 0.5, 1.0]), np.array([10, 40, 10]), 1.645
+    found = lower_bound(share, count)
+    # The bound is where the share lies z standard errors of that very bound above it.
+    for p, n, low in zip(share, count, found, strict=True):
+        assert p - low == pytest.approx(z * math.sqrt(low * (1 - low) / n), abs=1e-9)
+
+
+def test_no_more_codes_are_taken_than_asked_for():
+    record, wanted = _planted()
+    assert concept_codes(record, wanted, per_book=4, least_lift=3.0, most=1).codes == (CodeName(HOOK, 1, 3),)
+
+
 def test_a_word_without_codes_is_told():
     record, wanted = _planted()
     with pytest.raises(DataError, match="no code for them"):
-        concept_codes(record, wanted, most=4, least_lift=11.0)
+        concept_codes(record, wanted, per_book=4, least_lift=11.0)
 
 
 def test_divergence_from_a_word_is_that_of_the_models_predictions(tmp_path):
