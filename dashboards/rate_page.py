@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 
 from dashboards.analysis_page import AnalysisPage, FigurePart, TablePart, render_analysis
@@ -26,7 +27,7 @@ def rate_page(found: RateDistortion) -> str:
     about = found.provenance
     page = AnalysisPage(
         name="Rate and distortion",
-        about=" · ".join((str(about.get("model", {}).get("name", "")), str(about.get("hook", "")))),
+        about=" · ".join((Path(str(about.get("model", {}).get("name", ""))).name, str(about.get("hook", "")))),
         lead=_LEAD,
         headline=[
             ("dictionaries", f"{len(found.groups())}"),
