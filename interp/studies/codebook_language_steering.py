@@ -15,7 +15,7 @@ from interp.codebooks.files import CodebookModel
 from interp.codebooks.inspection import contingency
 from interp.codebooks.language_results import ConceptSteering
 from interp.codebooks.names import CodeName
-from interp.codebooks.precision import LEAST_FIRINGS, halves
+from interp.codebooks.precision import halves
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.steering import Progress, random_sets, steer_codes
 from interp.codebooks.toward import before_matches, mean_prediction, toward
