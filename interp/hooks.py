@@ -128,6 +128,10 @@ def separate(acts: Mapping[str, Tensor], hooks: Sequence[str], n_rows: int) -> d
 
 
 def check_tokens(model: Model, token_ids: Tensor) -> None:
+    """Refuse token ids that a model cannot read.
+
+    Raises: ShapeError unless they are (rows, positions) within its context.
+    """
     if token_ids.ndim != 2 or token_ids.shape[1] > model.context_size:
         raise ShapeError(
             f"got token ids of shape {tuple(token_ids.shape)}; expected (rows, positions) with at most "
