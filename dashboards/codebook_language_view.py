@@ -59,7 +59,8 @@ def _whiskers(arms: Sequence[LanguageArm]) -> dict[str, object]:
 
 def detection_figure(study: CodebookLanguage, theme: Theme = LIGHT) -> go.Figure:
     """Detection AUC of every drawn code and neuron, a dot each; the bar is the median, the band its interval."""
-    figure, ticks = go.Figure(), []
+    figure = go.Figure()
+    ticks: list[str] = []
     for sample in study.samples:
         for kind, units, colour in (
             ("codes", sample.codes, theme.accent),
