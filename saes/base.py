@@ -128,7 +128,7 @@ class SAE(nn.Module, ABC):
         del n_tokens
         return 0.0
 
-    def start(self, centred: Float[Tensor, "s d"]) -> None:
+    def start(self, centred: Float[Tensor, "s d"], seed: int = 0) -> None:
         """Set what depends on the pre-activations of a first sample; weights are set already (nothing for most)."""
 
     def prefix_widths(self) -> tuple[int, ...]:

@@ -114,12 +114,12 @@ class CosineCodebook(CodebookSAE):
         return self.W_dec / (square * self.share)
 
     @torch.no_grad()
-    def start(self, centred: Float[Tensor, "s d"]) -> None:
+    def start(self, centred: Float[Tensor, "s d"], seed: int = 0) -> None:
         """Each part's codes: tokens of the sample (or what earlier stages leave of them), then a few rounds of k-means.
 
         Where there are more codes than tokens, the others keep their random directions.
         """
-        generator = torch.Generator().manual_seed(self.config.resample_seed)
+        generator = torch.Generator().manual_seed(seed)
         left = centred
         for part in self.parts:
             seen = left[:, part.columns]

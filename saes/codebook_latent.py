@@ -91,11 +91,12 @@ class LatentCodebook(CodebookSAE):
         return self.encoder.repeat_interleave(self.config.levels, dim=0) / safe[:, None]
 
     @torch.no_grad()
-    def start(self, centred: Float[Tensor, "s d"]) -> None:
+    def start(self, centred: Float[Tensor, "s d"], seed: int = 0) -> None:
         """Principal axes of the sample, read and written alike; each latent's levels by k-means from its quantiles.
 
         Where there are more latents than axes, the others begin with random orthonormal directions and share the work.
         """
+        del seed
         k, d = self.config.k, centred.shape[1]
         axes = torch.linalg.eigh(centred.double().t() @ centred.double()).eigenvectors.flip(1).t()
         others = [torch.linalg.qr(block.t()).Q.t() for block in self.W_dec[d:k].double().split(d) if k > d]

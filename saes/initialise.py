@@ -35,7 +35,7 @@ def initialise(
     generator = torch.Generator().manual_seed(seed)
     sae.wiring.tie(sae, generator, sample, output)
     sae.b_enc.zero_()
-    sae.start(sae.centred(sample))
+    sae.start(sae.centred(sample), seed)
 
 
 def _check(points: Tensor) -> None:

@@ -72,9 +72,9 @@ class JumpReLUSAE(PenalisedSAE):
         return 0.05 * self.feature_size**2
 
     @torch.no_grad()
-    def start(self, centred: Float[Tensor, "s d"]) -> None:
+    def start(self, centred: Float[Tensor, "s d"], seed: int = 0) -> None:
         """Thresholds at the start."""
-        del centred
+        del centred, seed
         given = self.config.threshold_start
         self.threshold.fill_(START_SHARE * self.feature_size if given is None else given)
 

@@ -12,6 +12,7 @@ from interp.code import FeatureDictionary
 from interp.errors import ConfigError
 from saes import SAEConfig, create_sae, load, save_sae
 from saes.codebook import nearest_codes
+from saes.initialise import initialise
 from saes.null_arms import permute_decoder
 from saes.resampling import resample_codes
 from saes.train_config import TrainConfig
@@ -290,3 +291,13 @@ def test_the_mean_of_codes_is_their_sum_over_k():
     assert math.isclose(mean.share, 1 / 4)
     torch.testing.assert_close(mean.directions(torch.arange(48)), total.directions(torch.arange(48)))
     torch.testing.assert_close(mean.decode(mean.encode(x)), total.decode(total.encode(x)))
+
+
+@pytest.mark.parametrize("variant", ["plain", "grouped", "residual"])
+def test_seeds_start_from_other_tokens_of_the_same_sample(variant):
+    x = planted(300)
+    first, same, other = (new_sae("codebook", **SIZES[variant]) for _ in range(3))
+    for sae, seed in ((first, 3), (same, 3), (other, 4)):
+        initialise(sae, x, seed=seed)
+    assert torch.equal(first.W_dec, same.W_dec)
+    assert not torch.equal(first.W_dec, other.W_dec)
