@@ -1,5 +1,8 @@
 """Figures of codebooks show what the results hold."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,13 @@ from interp.codebooks.inspected import Inspection
 from interp.codebooks.inspection import BookFacts
 from interp.codebooks.prompt_grid import PromptGrid
 from interp.codebooks.steered import CodeSteering, SteeredOutcome
-from interp.codebooks.tokfsm_results import ArmResult, MachineScores, StateIntervention, TokFSMStudy
+from interp.codebooks.tokfsm_results import (
+    ArmResult,
+    DetectorPrecision,
+    MachineScores,
+    StateIntervention,
+    TokFSMStudy,
+)
 
 
 @pytest.fixture
@@ -82,6 +91,47 @@ def test_tokfsm_figures_hold_precision_and_interventions():
     assert rows[1][1:3] == ("1.2600 (–)", "44.00 (46.33)")
     assert rows[1][-1] == "yes"
     assert "686" in tokfsm_page(study)
+
+
+def test_interventions_without_random_codes_are_drawn_and_no_bar_is_cut_off():
+    (arm,) = (arm for arm in _study().arms if arm.interventions)
+    bare = replace(arm, interventions=(replace(arm.interventions[0], controls=()),))
+    figure = intervention_figure(bare)
+    controls = json.loads(figure.to_json())["data"][0]
+    assert (controls["x"], controls["y"]) == ([], [])
+    for case in (bare, arm, replace(arm, interventions=arm.interventions * 3)):
+        figure = intervention_figure(case)
+        right, (bottom, top) = figure.layout.xaxis.range[1], figure.layout.yaxis.range
+        assert figure.layout.xaxis.range[0] == 0
+        for trace in figure.data:
+            # The lowest row has the largest number.
+            assert all(top < y < bottom for y in trace.y)
+            assert all(0 <= x < right for x in trace.x)
+        assert all(trace.cliponaxis is False for trace in figure.data if trace.mode == "lines")
+    assert intervention_figure(replace(arm, interventions=())).data == ()
+
+
+def test_precision_by_site_stands_on_the_page_and_in_files_that_know_it(tmp_path):
+    study = _study()
+    told = (
+        DetectorPrecision("state", "attn + mlp", 0.971, 0.705, 0.25, 100),
+        DetectorPrecision("pair", "mlp", 0.4, 0.3, 0.9, 600),
+    )
+    study = replace(study, arms=(study.arms[0], replace(study.arms[1], precisions=told)))
+    assert study.precision_rows() == [
+        ("attn, k=1", "attn + mlp", "state", "97.1", "70.5", "25.0", "100"),
+        ("attn, k=1", "mlp", "state and digit", "40.0", "30.0", "90.0", "600"),
+    ]
+    page = tokfsm_page(study)
+    assert all(cell in page for row in study.precision_rows() for cell in row)
+    study.save(tmp_path / "tokfsm.json")
+    assert TokFSMStudy.load(tmp_path / "tokfsm.json").arms[1].precisions == told
+    # A study that is older than these tables.
+    old = json.loads((tmp_path / "tokfsm.json").read_text())
+    for arm in old["arms"]:
+        del arm["precisions"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert TokFSMStudy.load(tmp_path / "old.json").precision_rows() == []
 
 
 def test_notebooks_show_them(grid):

@@ -1,5 +1,6 @@
 """The machine of TokFSM against its oracles, and scores and interventions against machines that are known."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,7 +11,11 @@ from transformers import GPTNeoXForCausalLM
 
 from interp.codebooks.insertion import new_codebooks, site_hooks
 from interp.codebooks.tokfsm_results import TokFSMStudy
+from interp.errors import ConfigError
+from interp.runs import RunFolder
+from interp.studies.tokfsm import TokFSMConfig, run_tokfsm
 from interp.studies.tokfsm_codes import class_labels
+from interp.studies.tokfsm_folder import keep_settings, training_seconds
 from interp.studies.tokfsm_interventions import draw_scene, expected_digits, next_digits
 from interp.studies.tokfsm_machine import BOS, Machine, MachineBatches, states_of
 from interp.studies.tokfsm_model import new_model
@@ -153,8 +158,6 @@ def test_without_a_choice_the_next_digit_is_the_models_own(machine, model):
 
 
 def test_a_tiny_study_is_written_read_and_gone_on_with(tmp_path):
-    from interp.studies.tokfsm import TokFSMConfig, run_tokfsm
-
     config = TokFSMConfig(size="tiny", out=tmp_path / "study", texts=200)
     study = run_tokfsm(config)
     study.save(tmp_path / "tokfsm.json")
@@ -166,4 +169,45 @@ def test_a_tiny_study_is_written_read_and_gone_on_with(tmp_path):
     # What is finished is kept: the same scores without training.
     repeated = run_tokfsm(config)
     assert [arm.scores for arm in repeated.arms] == [arm.scores for arm in study.arms]
+    assert [arm.seconds for arm in repeated.arms] == [arm.seconds for arm in study.arms]
+    assert min(arm.seconds for arm in study.arms) > 0.01
+    assert {one.site for one in study.arms[1].precisions} == {"attn"}
     assert "no codebooks" in study._repr_html_()
+    # What is refused changes nothing.
+    before = _contents(config.out)
+    for other in ({"seed": 1}, {"texts": 201}, {"size": "cpu"}):
+        with pytest.raises(ConfigError, match=f"was begun with {next(iter(other))} = "):
+            run_tokfsm(config.model_copy(update=other))
+    assert _contents(config.out) == before
+
+
+def _contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_settings_are_kept_and_others_refused(tmp_path):
+    config, out = TokFSMConfig(out=tmp_path), tmp_path / "study"
+    text = out / "text.jsonl"
+    keep_settings(config, out / "study.yaml", {text: "one"})
+    written = _contents(out)
+    assert written[text] == b"one"
+    # The folder may be reached by another path.
+    keep_settings(config.model_copy(update={"out": tmp_path / "x"}), out / "study.yaml", {text: "one"})
+    with pytest.raises(ConfigError, match=r"study\.yaml: was begun with seed = 0; got 1; give another --out"):
+        keep_settings(config.model_copy(update={"seed": 1}), out / "study.yaml", {text: "two"})
+    with pytest.raises(ConfigError, match=r"text\.jsonl: is not what these settings write"):
+        keep_settings(config, out / "study.yaml", {text: "two"})
+    assert _contents(out) == written
+    # Folders that are older than the file of settings.
+    (out / "study.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"text\.jsonl: is not what these settings write"):
+        keep_settings(config, out / "study.yaml", {text: "two"})
+    assert _contents(out) == {text: b"one"}
+    keep_settings(config, out / "study.yaml", {text: "one"})
+    assert _contents(out) == written
+
+
+def test_seconds_are_those_of_all_steps(tmp_path):
+    rows = [{"step": 1, "seconds_harvest": 0.5, "seconds_update": 2, "seconds_text": 9}, {"seconds_shuffle": 0.25}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert training_seconds(RunFolder(tmp_path)) == 2.75
