@@ -9,11 +9,11 @@ import numpy as np
 
 from dashboards.analysis_page import AnalysisPage, EvidencePart, FigurePart, Part, TablePart, render_analysis
 from dashboards.codebook_view import books_figure, detection_figure, grid_figure, steering_figure, transition_figure
-from interp.codebooks.inspected import Inspection
+from interp.codebooks.inspected import Inspection, detected_rows, told
 from interp.codebooks.inspection import CodeContext, CodeFacts, Counted, transition_matrix
 from interp.codebooks.prompt_grid import PromptGrid
 from interp.codebooks.record import CodeRecord
-from interp.codebooks.steered import COLUMNS, CodeSteering
+from interp.codebooks.steered import COLUMNS, DEFINED, CodeSteering
 
 N_TRANSITIONS = 24
 
@@ -27,18 +27,18 @@ def codebook_page(result: Inspection, grid: PromptGrid, record: CodeRecord) -> s
         name=f"Codebooks: {result.run}",
         about=f"{result.model} · {n_books} codebooks · {result.provenance.get('codebooks at', '')}",
         lead=(
-            f"At each token a few codes stand for each activation. Looked at on {result.n_tokens:,} tokens of held-out "
-            "text. A code is named layer.site.group.code; the group is the head."
+            f"At each token a few codes stand for each activation. Looked at on {result.n_tokens:,} tokens of "
+            f"{result.text}. A code is named layer.site.group.code; the group is the head."
         ),
         headline=[
             ("codes never active", f"{dead:.1%}"),
-            ("detection AUC, codes", f"{codes:.3f}"),
-            ("neurons", f"{neurons:.3f}"),
+            ("detection AUC, codes", told(codes)),
+            ("neurons", told(neurons)),
         ],
         parts=[
             FigurePart("grid", "Codes on a prompt", _GRID, partial(grid_figure, grid), 110 + 24 * len(grid.books)),
             *_judged_parts(result),
-            FigurePart("detection", "Codes drawn by seed, beside neurons", _DETECTION,
+            FigurePart("detection", "Codes drawn by seed, beside neurons", f"{_DETECTION}{_whose(result)}",
                        partial(detection_figure, result), 220),
             TablePart("drawn", "The drawn codes", "All, in the order of the draw; a code leads to its contexts.",
                       DRAWN_COLUMNS, drawn_rows(result), text=(0, 3, 4, 5),
@@ -69,7 +69,11 @@ _DETECTION = (
     "which the unit fires; judged on odd documents. Neurons are cut where they fire as often as the codes."
 )
 _BOOKS = "Perplexity: as many equally common codes would have the same entropy."
-_TOGETHER = "Pairs of neighbouring codebooks; lift is how many times as often as by chance."
+_TOGETHER = (
+    "Pairs of neighbouring codebooks; lift is how many times as often as by chance. Sorted by count times the "
+    "logarithm of lift."
+)
+_CHANGES = "From one code to another, sorted by count times the logarithm of lift; a code that stays is left out."
 _CONTEXTS = "Tokens at which the code is active are marked; contexts are drawn by seed from different documents."
 _CODE_COLUMNS = ("code", "active on", "tokens", "entropy, bits", "on", "before (lift)", "raises")
 DRAWN_COLUMNS = ("code", "active on", "AUC", "on", "before (lift)", "raises")
@@ -78,20 +82,16 @@ DRAWN_COLUMNS = ("code", "active on", "AUC", "on", "before (lift)", "raises")
 def _judged_parts(result: Inspection) -> list[Part]:
     if not result.detected:
         return []
-    rows = []
-    for one in result.detected:
-        code, neuron = one.code, one.neuron
-        rows.append(
-            (
-                one.label,
-                *((code.unit, f"{code.precision:.3f}", f"{code.recall:.3f}") if code else ("none", "–", "–")),
-                *((neuron.unit, f"{neuron.precision:.3f}") if neuron else ("–", "–")),
-                f"{code.n_positives:,}" if code else "–",
-            )
-        )
     columns = ("", "code", "precision", "recall", "neuron", "its precision", "tokens")
-    note = "Chosen on even documents, judged on odd ones; the neuron is cut at the code's recall, either sign."
-    return [TablePart("judged", "Best code and best neuron", note, columns, rows, text=(0, 1, 4))]
+    note = (
+        "Chosen on even documents, judged on odd ones; the neuron is cut at the code's recall, either sign."
+        f"{_whose(result)}"
+    )
+    return [TablePart("judged", "Best code and best neuron", note, columns, detected_rows(result), text=(0, 1, 4))]
+
+
+def _whose(result: Inspection) -> str:
+    return f" Neurons are those of {result.neurons_of}." if result.neurons_of else ""
 
 
 def _common(result: Inspection) -> list[CodeFacts]:
@@ -133,7 +133,7 @@ def _transition_parts(result: Inspection, record: CodeRecord) -> list[Part]:
     """The codebook whose codes follow each other most predictably, as a figure."""
     if not record.books:
         return []
-    weight = {name: sum(pair.count * min(pair.lift, 50) for pair in held) for name, held in result.transitions.items()}
+    weight = {name: sum(pair.weight for pair in held) for name, held in result.transitions.items()}
     best = max(record.books, key=lambda book: weight[book.name])
     codes = np.argsort(-best.counts(), kind="stable")[:N_TRANSITIONS].tolist()
     names = [str(best.code(code)) for code in codes]
@@ -146,7 +146,7 @@ def _transition_parts(result: Inspection, record: CodeRecord) -> list[Part]:
     return [
         FigurePart("transitions", "From a token to the next", note,
                    partial(transition_figure, matrix, names, book=best.name), 460),
-        TablePart("changes", f"Commonest changes in {best.name}", "", ("codes", "times", "lift"), rows),
+        TablePart("changes", f"Changes in {best.name}", _CHANGES, ("codes", "times", "lift"), rows),
     ]  # fmt: skip
 
 
@@ -183,16 +183,18 @@ def code_steering_page(result: CodeSteering) -> str:
         lead=(
             f"{result.n_texts} texts were written behind {result.prompt!r}, sampled at temperature 1, with the codes "
             f"active; a success matches {result.pattern!r}. Random codes come from the same codebooks and are about as "
-            "frequent."
+            f"frequent; no set is drawn twice. Each text has {result.new_tokens} tokens."
         ),
         headline=[
             ("success", f"{result.steered.success:.0%}"),
             ("unsteered", f"{result.unsteered.success:.0%}"),
-            ("p", f"{result.p:.3f}"),
+            ("p", told(result.p)),
+            ("distance to the pattern", told(result.steered.toward)),
         ],
         parts=[
             FigurePart("trade-off", "Success and its cost", _TRADE, partial(steering_figure, result), 380),
-            TablePart("figures", "With and without", _SHIFT, COLUMNS, result.rows()),
+            TablePart("figures", "With and without", DEFINED, COLUMNS, result.rows()),
+            TablePart("chance", "Against random codes", _CHANCE, ("", ""), list(result.shown().items()), text=(0, 1)),
             TablePart("texts", "Texts", f"Behind {result.prompt!r}.", ("", "goes on with"), texts, text=(0, 1)),
         ],
         command=str(result.provenance.get("command", "")),
@@ -202,7 +204,7 @@ def code_steering_page(result: CodeSteering) -> str:
 
 
 _TRADE = "Perplexity is what the model without steering gives to the texts that were written."
-_SHIFT = (
-    "Shift: Jensen-Shannon divergence of the next-token distributions on held-out text with the codes active at every "
-    "token, from those without. p: share of random codes with at least as many successes, these counted in."
+_CHANCE = (
+    "p: share of sets of random codes that have at least as many successes, or come as near to the pattern, the codes "
+    "themselves counted in."
 )

@@ -86,7 +86,7 @@ def detection_figure(result: Inspection, theme: Theme = LIGHT) -> go.Figure:
         held = [one for one in found if not math.isnan(one.auc)]
         spread = np.random.default_rng(0).uniform(-0.18, 0.18, len(held))
         figure.add_scatter(
-            x=[one.auc for one in held], y=row + spread, mode="markers", name=name,
+            x=[one.auc for one in held], y=(row + spread).tolist(), mode="markers", name=name,
             marker={"color": colour, "size": 7, "opacity": 0.65},
             customdata=[[one.unit, one.share] for one in held],
             hovertemplate="%{customdata[0]}: AUC %{x:.3f}, fires on %{customdata[1]:.3%}<extra></extra>",
@@ -97,6 +97,8 @@ def detection_figure(result: Inspection, theme: Theme = LIGHT) -> go.Figure:
                 x=[middle, middle], y=[row - 0.3, row + 0.3], mode="lines", line={"color": colour, "width": 3},
                 hovertemplate=f"{name}: median {middle:.3f}<extra></extra>",
             )  # fmt: skip
+        else:
+            figure.add_annotation(x=0.5, y=row, text="not measured", showarrow=False, font={"color": theme.muted})
     figure.add_vline(x=0.5, line={"color": theme.muted, "width": 1, "dash": "dot"})
     figure.update_layout(template=template(theme), margin={"l": 72})
     figure.update_xaxes(title_text="detection AUC on documents of which nothing was shown", range=[0.3, 1.02])

@@ -1,5 +1,6 @@
 """`interp codebook`: a model finetuned with discrete codes inside, and what its codes are about."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,26 @@ from interp.cli.output import json_option, print_facts, print_grid
 from interp.codebooks.config import CodebookConfig
 from interp.codebooks.evaluation import LanguageScores
 from interp.codebooks.files import CodebookModel, load_codebook_model
-from interp.codebooks.inspected import Inspection, inspect_run
+from interp.codebooks.inspected import Inspection, detected_rows, inspect_run, told
 from interp.codebooks.names import CodeName
+from interp.codebooks.precision import halves
 from interp.codebooks.prompt_grid import PromptGrid, prompt_grid
 from interp.codebooks.record import CodeRecord
-from interp.codebooks.search import FoundCode, matching_tokens, read_word_sets, search_codes, token_matches
+from interp.codebooks.search import (
+    FoundCode,
+    expression_of,
+    matching_tokens,
+    read_word_sets,
+    search_codes,
+    token_matches,
+)
 from interp.codebooks.steered import COLUMNS, CodeSteering
 from interp.codebooks.steering import steer_codes
+from interp.codebooks.toward import before_matches, mean_prediction
 from interp.codebooks.training import train_codebooks
 from interp.datasets import open_stream
 from interp.errors import ConfigError
+from interp.prompts import encode_prompts
 from interp.recording import progress_of_stages
 from interp.runs import this_command
 from interp.storage import make_folder, write_text
@@ -44,7 +55,9 @@ Examples:
   interp codebook inspect runs/codes
   interp codebook inspect runs/codes --pattern "[Dd]og" --words animals.json --tokens 200k
   interp codebook inspect runs/codes --prompt "Lily went to the park." --json
+  interp codebook inspect runs/codes --neurons runs/plain          rivals from the same finetune without codebooks
 """
+_NEURONS = """Run of `interp codebook train --at ''` whose neurons are the rivals; unset: those of the base model."""
 _SEARCH_EXAMPLES = """\b
 Examples:
   interp codebook search runs/codes "(dog|cat)"
@@ -84,13 +97,21 @@ def train(config_file: Path | None, resume: bool, as_json: bool, **flags: Any) -
     facts = {
         "folder": str(folder.run.path),
         "model": str(folder.model),
-        "heldout_loss_nats": scores.loss_nats,
-        "heldout_loss_interval": scores.loss_interval,
-        "heldout_accuracy": scores.accuracy,
-        "heldout_accuracy_interval": scores.accuracy_interval,
-        "heldout_tokens": scores.n_tokens,
+        **_scored(scores),
     }
     print_facts("Codebooks" if config.at else "Plain finetune", facts, as_json=as_json)
+
+
+def _scored(scores: LanguageScores) -> dict[str, Any]:
+    """Scores by name; those on text that training read too are not called held out."""
+    of = "heldout" if scores.split == "heldout" else "training_text" if scores.split == "all" else "text"
+    return {
+        f"{of}_loss_nats": scores.loss_nats,
+        f"{of}_loss_interval": scores.loss_interval,
+        f"{of}_accuracy": scores.accuracy,
+        f"{of}_accuracy_interval": scores.accuracy_interval,
+        f"{of}_tokens": scores.n_tokens,
+    }
 
 
 @command.command("inspect", epilog=_INSPECT_EXAMPLES)
@@ -99,6 +120,7 @@ def train(config_file: Path | None, resume: bool, as_json: bool, **flags: Any) -
 @click.option("--dataset", help="Text to look at, as in training; unset: the run's own held-out text.")
 @click.option("--pattern", "patterns", multiple=True, help="Regular expression to score codes and neurons on; repeat.")
 @click.option("--words", type=click.Path(path_type=Path), help="JSON file of {label: [words]} to score them on.")
+@click.option("--neurons", type=click.Path(path_type=Path), help=_NEURONS)
 @click.option("--prompt", help="Text whose codes the page shows as a grid; unset: the first text.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of what is drawn.")
 @click.option("--out", type=click.Path(path_type=Path), help="Page to write; unset: report.html in the run.")
@@ -109,6 +131,7 @@ def inspect(
     dataset: str | None,
     patterns: tuple[str, ...],
     words: Path | None,
+    neurons: Path | None,
     prompt: str | None,
     seed: int,
     out: Path | None,
@@ -116,14 +139,20 @@ def inspect(
 ) -> None:
     """Say what each code is about: one pass over text.
 
-    How often codes are active, on which tokens and before which, in context; which go together and follow each other;
-    how well the best code tells a pattern or a set of words, beside the best neuron at the same recall; and for 30
-    codes drawn by seed whether what is shown tells where they are active elsewhere, beside 30 neurons. Writes
-    inspection.json, the record that `search` asks, and a page.
+    How often codes are active, on which tokens and before which, in context; which follow each other, and which of
+    neighbouring codebooks (one and the next, in the order of the model) go together; how well the best code tells a
+    pattern or a set of words, beside the best neuron at the same recall; and for 30 codes drawn by seed whether what is
+    shown tells where they are active elsewhere, beside 30 neurons. Neurons are those of the base model, or of a plain
+    finetune (--neurons). Writes inspection.json, the record that `search` and `steer` ask, and a page.
     """
     held = _with_codes(run)
     texts = _token_texts(held)
     sets = None if words is None else read_word_sets(words)
+    if prompt is not None:
+        # Whatever is wrong is told before the pass, and before anything is written.
+        encode_prompts(held.model, [prompt])
+    page = _place_of(out or held.folder.run.report_path)
+    rivals = None if neurons is None else load_codebook_model(neurons)
     with progress_of_stages() as tell:
         result, record = inspect_run(
             held,
@@ -133,13 +162,15 @@ def inspect(
             patterns=patterns,
             word_sets=sets,
             seed=seed,
-            provenance=_provenance(held, seed),
+            neurons=rivals,
+            provenance=_provenance(held, seed) | {"data": dataset or held.config.dataset},
             on_progress=tell,
         )
+    grid = prompt_grid(held.model, held.codebooks, _first_text(record, texts) if prompt is None else prompt, record)
+    text = _page(result, grid, record)
     record.save(held.folder.record_path)
     result.save(held.folder.inspection_path)
-    grid = prompt_grid(held.model, held.codebooks, prompt or _first_text(record, texts), record)
-    page = _write_page(result, grid, record, out or held.folder.run.report_path)
+    write_text(page, text)
     if as_json:
         print_facts("", result.to_json() | {"prompt": grid.to_json()}, as_json=True)
     else:
@@ -177,12 +208,19 @@ def _first_text(record: CodeRecord, texts: list[str]) -> str:
     return "".join(texts[token] for token in record.token_ids[record.row == record.row[0]][:24])
 
 
-def _write_page(result: Inspection, grid: PromptGrid, record: CodeRecord, out: Path) -> Path:
-    # Drawing is not needed to look at codes: a machine without plotly may leave it out.
+def _place_of(page: Path) -> Path:
+    """Raises: ConfigError if a folder is there; StorageError if it cannot be written."""
+    if page.is_dir():
+        raise ConfigError(f"--out: got {page}, which is a folder; give a page in it, such as {page / 'codes.html'}")
+    make_folder(page.parent)
+    return page
+
+
+def _page(result: Inspection, grid: PromptGrid, record: CodeRecord) -> str:
+    # Plotly is slow to import, and no other command of this file needs it.
     from dashboards.codebook_page import codebook_page
 
-    write_text(out, codebook_page(result, grid, record))
-    return out
+    return codebook_page(result, grid, record)
 
 
 def _print_inspection(result: Inspection, page: Path) -> None:
@@ -190,22 +228,18 @@ def _print_inspection(result: Inspection, page: Path) -> None:
         (book.name, f"{book.n_active:,} of {book.n_codes:,}", f"{book.entropy_bits:.2f}", f"{book.perplexity:.0f}")
         for book in result.books
     ]
-    title = f"Codebooks on {result.n_tokens:,} tokens"
+    title = f"Codebooks on {result.n_tokens:,} tokens of {result.text}"
     print_grid(title, ("", "active codes", "entropy, bits", "perplexity"), rows)
     if result.detected:
-        cells = [
-            (
-                one.label,
-                *((one.code.unit, f"{one.code.precision:.3f}", f"{one.code.recall:.3f}") if one.code else ("–",) * 3),
-                *((one.neuron.unit, f"{one.neuron.precision:.3f}") if one.neuron else ("–",) * 2),
-            )
-            for one in result.detected
-        ]
-        columns = ("", "code", "precision", "recall", "neuron", "precision at that recall")
-        print_grid("Best detector, on held-out documents", columns, cells)
-    medians = [f"{result.median_auc(found):.3f}" for found in (result.code_detection, result.neuron_detection)]
-    shown = {"detection AUC, median": f"{medians[0]} of {len(result.code_detection)} codes, {medians[1]} of neurons"}
-    print_facts("", {}, as_json=False, shown=shown | {"page": page.resolve().as_uri()})
+        columns = ("", "code", "precision", "recall", "neuron", "precision at that recall", "tokens")
+        print_grid("Best detector, chosen on even documents, judged on odd ones", columns, detected_rows(result))
+    medians = [told(result.median_auc(found)) for found in (result.code_detection, result.neuron_detection)]
+    shown = {
+        "detection AUC, median": f"{medians[0]} of {len(result.code_detection)} codes, {medians[1]} of neurons",
+        "neurons": f"of {result.neurons_of}",
+        "page": page.resolve().as_uri(),
+    }
+    print_facts("", {}, as_json=False, shown=shown)
 
 
 @command.command("search", epilog=_SEARCH_EXAMPLES)
@@ -224,9 +258,7 @@ def search(run: Path, pattern: str | None, token: str | None, words: Path | None
     if sum(given is not None for given in (pattern, token, words)) != 1:
         raise ConfigError("give one of PATTERN, --token and --words")
     held = _with_codes(run)
-    if not held.folder.record_path.exists():
-        raise ConfigError(f"{run}: has no record of its codes yet; run `interp codebook inspect {run}` first")
-    record, texts = CodeRecord.load(held.folder.record_path), _token_texts(held)
+    record, texts = _record(held), _token_texts(held)
     found: dict[str, tuple[FoundCode, ...]] = {}
     if words is not None:
         for label, members in read_word_sets(words).items():
@@ -238,6 +270,17 @@ def search(run: Path, pattern: str | None, token: str | None, words: Path | None
     else:
         found[str(pattern)] = search_codes(record, matching_tokens(record, str(pattern), texts), n=n)
     _print_found(found, as_json)
+
+
+def _record(held: CodebookModel) -> CodeRecord:
+    """Raises: ConfigError if there is none yet; ArtifactError if it is damaged or of other weights."""
+    path = held.folder.record_path
+    if not path.exists():
+        run = held.folder.run.path
+        raise ConfigError(f"{run}: has no record of its codes yet; run `interp codebook inspect {run}` first")
+    record = CodeRecord.load(path)
+    record.check_model(held.model.content_hash, path)
+    return record
 
 
 def _is_in(record: CodeRecord, token_ids: list[int]) -> Any:
@@ -266,7 +309,7 @@ def _print_found(found: dict[str, tuple[FoundCode, ...]], as_json: bool) -> None
 @click.option("--codes", required=True, help="Codes to activate, such as 2.attn.1.731, separated by commas.")
 @click.option("--pattern", required=True, help="Regular expression that a text must match to count as a success.")
 @click.option(
-    "--where", default="all", show_default=True, help="all, prompt, generated, last, or positions such as 3,4,5."
+    "--where", default="all", show_default=True, help="all, prompt, generated, last, or positions from 0: 3,4,5."
 )
 @click.option("--texts", default=50, show_default=True, type=click.IntRange(min=1), help="Texts to write, each time.")
 @click.option("--new-tokens", default=30, show_default=True, type=click.IntRange(min=1), help="Tokens of each.")
@@ -289,28 +332,34 @@ def steer(
 ) -> None:
     """Activate codes while the model writes: success, perplexity and shift, beside random codes as frequent.
 
-    A code that is not active already takes the place of the least similar one. Perplexity is what the model without
-    steering gives to the texts; the shift is the Jensen-Shannon divergence of its predictions on held-out text.
+    `interp codebook inspect RUN` has to run first: how frequent codes are is asked of its record. A code that is not
+    active already takes the place of the least similar one. Perplexity is what the model without steering gives to the
+    texts. The shift is the Jensen-Shannon divergence of next-token predictions from those without the codes, in nats;
+    the distance is that of predictions from the model's own directly before a match of the pattern, relative to that
+    without the codes: no intervention is 1, and less is nearer.
     """
     held = _with_codes(run)
-    if not held.folder.record_path.exists():
-        raise ConfigError(f"{run}: has no record of its codes yet; run `interp codebook inspect {run}` first")
+    record = _record(held)
+    names = [CodeName.parse(code, held.codebooks) for code in codes.split(",")]
+    places = _where(where)
+    expression = expression_of(pattern)
     if out is not None:
         make_folder(out)
     with progress_of_stages() as tell:
         result = steer_codes(
             held.model,
             held.codebooks,
-            CodeRecord.load(held.folder.record_path),
-            [CodeName.parse(code, held.codebooks) for code in codes.split(",")],
+            record,
+            names,
             prompt,
             pattern,
             neutral=_neutral(held),
-            where=_where(where),
+            where=places,
             n_texts=texts,
             new_tokens=new_tokens,
             n_controls=controls,
             seed=seed,
+            target=_predictions_before(held, record, expression),
             provenance=_provenance(held, seed),
             on_progress=lambda done, total: tell("random codes", done, total),
         )
@@ -321,7 +370,7 @@ def steer(
     else:
         print_grid(f"{pattern!r} behind {prompt!r}, {texts} texts", COLUMNS, result.rows())
         print_grid("Texts", ("", ""), [("steered", text.replace("\n", "↵")) for text in result.texts[:4]])
-        print_facts("", {}, as_json=False, shown={"success against random codes": f"p {result.p:.3f}"})
+        print_facts("", {}, as_json=False, shown=result.shown())
 
 
 def _where(text: str) -> Any:
@@ -333,6 +382,17 @@ def _where(text: str) -> Any:
         raise ConfigError(
             f"where: got {text!r}; expected all, prompt, generated, last or positions such as 3,4,5"
         ) from None
+
+
+def _predictions_before(held: CodebookModel, record: CodeRecord, expression: re.Pattern[str]) -> Any:
+    """The model's own mean prediction directly before a match on odd documents of the record; None without any."""
+    _, judge = halves(record)
+    wanted = before_matches(record, expression, _token_texts(held)) & judge
+    if not wanted.any():
+        return None
+    source, config = record.source, held.config
+    stream = open_stream(source["dataset"], held.model, config.data, split=source["split"])  # type: ignore[arg-type]
+    return mean_prediction(held, stream, wanted)
 
 
 def _neutral(held: CodebookModel, n_texts: int = 8, n_tokens: int = 48) -> list[str]:

@@ -3,6 +3,7 @@
 Axes: n tokens, v vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,10 +81,16 @@ def neuron_detections(
     """As many drawn neurons, each cut at a threshold at which it fires as often as one of the codes."""
     pairs = [(hook, m) for hook, x in acts.items() for m in range(x.shape[1])]
     order = np.random.default_rng(seed).permutation(len(pairs))[: len(shares)]
+    drawn = [(*pairs[index], acts[pairs[index][0]][:, pairs[index][1]]) for index in order]
+    return cut_neurons(record, drawn, shares, seed=seed)
+
+
+def cut_neurons(
+    record: CodeRecord, drawn: Sequence[tuple[str, int, Float[ndarray, " n"]]], shares: list[float], *, seed: int
+) -> tuple[Detection, ...]:
+    """Neurons as (hook, neuron, activations), each cut where it fires as often as one of the codes."""
     found = []
-    for index, share in zip(order, shares, strict=True):
-        hook, m = pairs[index]
-        values = acts[hook][:, m]
+    for (hook, m, values), share in zip(drawn, shares, strict=True):
         n_firing = max(1, round(share * len(values)))
         active = values >= np.partition(values, -n_firing)[-n_firing]
         found.append(Detection(f"{hook} {m}", float(active.mean()), detection_auc(record, active, seed=seed)))

@@ -4,7 +4,7 @@ Axes: n documents.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ Interval = tuple[float, float] | None
 
 @dataclass(frozen=True, slots=True)
 class LanguageScores:
-    """How well a model predicts, with 95% intervals over documents. Units: nats per predicted token; share right."""
+    """How well a model predicts, with 95% intervals over documents. Units: nats per predicted token; share right.
+
+    split: "heldout", or "all" for text that training read too; None where the text is not said.
+    """
 
     loss_nats: float
     loss_interval: Interval
@@ -34,6 +37,7 @@ class LanguageScores:
     accuracy_interval: Interval
     n_tokens: int
     n_documents: int
+    split: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -57,15 +61,17 @@ class LanguageScores:
         held = read_json(path)
         if not isinstance(held, dict) or held.get("kind") != "language_scores":
             raise ArtifactError(f"{path}: holds no scores of a language model; evaluate again")
+        if held.get("schema_version") != SCHEMA_VERSION:
+            raise ArtifactError(f"{path}: is of another version than {SCHEMA_VERSION}; evaluate again")
         try:
             return LanguageScores.from_json(held)
-        except KeyError:
+        except (KeyError, TypeError):
             raise ArtifactError(f"{path}: is damaged; evaluate again") from None
 
     @staticmethod
     def from_json(held: Mapping[str, Any]) -> "LanguageScores":
         """The inverse of `to_json`."""
-        values = {name: held[name] for name in LanguageScores.__slots__}
+        values = {name: held[name] for name in LanguageScores.__slots__ if name in held}
         for name in ("loss_interval", "accuracy_interval"):
             values[name] = values[name] and tuple(values[name])
         return LanguageScores(**values)
@@ -74,7 +80,12 @@ class LanguageScores:
         """Both figures as a table."""
         rows = (("loss, nats a token", self.loss_nats), ("accuracy", self.accuracy))
         cells = "".join(f"<tr><td>{name}</td><td>{value:.4f}</td></tr>" for name, value in rows)
-        return f"<table><caption>{self.n_tokens:,} held-out tokens</caption>{cells}</table>"
+        return f"<table><caption>{self.n_tokens:,} tokens{self.told}</caption>{cells}</table>"
+
+    @property
+    def told(self) -> str:
+        """What the text was, as the end of a phrase."""
+        return {"heldout": " of held-out text", "all": " of text that training read too"}.get(self.split or "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +125,14 @@ def _between(found: Estimate) -> list[Interval]:
     return [(float(low), float(high)) for low, high in found.interval.T]
 
 
-def score_language(model: Model, batches: Iterable[TokenBatch], *, n_tokens: int) -> LanguageScores:
+def score_language(
+    model: Model, batches: Iterable[TokenBatch], *, n_tokens: int, split: str | None = None
+) -> LanguageScores:
     """Scores of the model as it stands, codebooks included where they are inserted, on about `n_tokens` tokens.
 
     Raises: DataError if nothing is predicted in them.
     """
-    return document_sums(model, batches, n_tokens=n_tokens).scores()
+    return replace(document_sums(model, batches, n_tokens=n_tokens).scores(), split=split)
 
 
 @torch.no_grad()
@@ -137,7 +150,7 @@ def document_sums(model: Model, batches: Iterable[TokenBatch], *, n_tokens: int)
         if n_seen >= n_tokens:
             break
     if not n_seen:
-        raise DataError("got no token to predict in the held-out text; give more text or a larger held-out share")
+        raise DataError("got no token to predict in the text to score on; give more text or a larger held-out share")
     document, nats, right = np.concatenate(parts).T
     numbers, member = np.unique(document, return_inverse=True)
     counts = np.bincount(member).astype(np.float64)

@@ -51,10 +51,9 @@ def start_norm(quantiser: Quantiser, x: Float[Tensor, "n d"]) -> None:
 
 @torch.no_grad()
 def start_quantiser(quantiser: Quantiser, x: Float[Tensor, "n d"], *, seed: int) -> None:
-    """Spherical k-means of normalised activations in each group: as codes are chosen, so are clusters.
+    """Spherical k-means in each group, at the scale of the activations; where k codes are added up, each is a share.
 
-    The norm is first brought to the scale of the activations. A code is the mean of its cluster, divided by k where k
-    of them are added up. Clusters that end up empty stay at the token they were drawn at.
+    At that scale the reconstruction loss is no longer in units of variance, as it is in the paper.
     """
     start_norm(quantiser, x)
     generator = torch.Generator().manual_seed(seed)
@@ -67,5 +66,6 @@ def start_quantiser(quantiser: Quantiser, x: Float[Tensor, "n d"], *, seed: int)
             own = (points @ F.normalize(centres, dim=1).T).argmax(1)
             sums = torch.zeros_like(centres).index_add_(0, own, points)
             counts = torch.bincount(own, minlength=len(centres))
+            # A cluster without a token stays at the one it was drawn at.
             centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
         quantiser.codes[group] = centres / (quantiser.scale * quantiser.k)

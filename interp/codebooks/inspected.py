@@ -2,15 +2,16 @@
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from interp.codebooks.detection import Detection, code_detections, draw_codes, neuron_detections
+from interp.codebooks.config import CodebookConfig
+from interp.codebooks.detection import Detection, code_detections, draw_codes
 from interp.codebooks.files import CodebookModel
 from interp.codebooks.inspection import (
     BookFacts,
@@ -25,11 +26,12 @@ from interp.codebooks.inspection import (
     transitions,
 )
 from interp.codebooks.names import CodeName
-from interp.codebooks.neurons import neuron_activations
-from interp.codebooks.precision import LEAST_FIRINGS, Detected, Detector, best_codes
+from interp.codebooks.neurons import iter_neurons
+from interp.codebooks.precision import LEAST_FIRINGS, Detected, Detector, best_codes_of
 from interp.codebooks.record import CodeRecord, record_codes
-from interp.codebooks.search import label_tokens, matching_tokens
-from interp.datasets import open_stream
+from interp.codebooks.rivals import rival_model, rivals_of
+from interp.codebooks.search import expression_of, label_tokens, matching_tokens
+from interp.datasets import Split, open_stream
 from interp.errors import ArtifactError
 from interp.storage import read_json, write_json
 
@@ -43,7 +45,9 @@ class Inspection:
     """What a run's codes are about, on text that it was not trained on where some is held out.
 
     `codes` are the most frequent ones of each codebook and those drawn by seed for detection; `detected` tells how well
-    the best code of each label does beside the best neuron at its recall.
+    the best code of each label does beside the best neuron at its recall. `dataset` is the text that was looked at, of
+    which `split` is "heldout", "all" (with what training read), or "other" for text that training had no part of;
+    `neurons_of` the model whose neurons are the rivals.
     """
 
     run: str
@@ -58,6 +62,19 @@ class Inspection:
     neuron_detection: tuple[Detection, ...]
     vocabulary: Mapping[int, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    dataset: str = ""
+    split: str = ""
+    neurons_of: str = ""
+
+    @property
+    def text(self) -> str:
+        """What was looked at, as a phrase."""
+        kinds = {
+            "heldout": "held-out text of {}",
+            "all": "text of {}, which training read too",
+            "other": "text of {}, another than that of training",
+        }
+        return kinds.get(self.split, "text that is not recorded").format(self.dataset)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined becomes None."""
@@ -83,9 +100,11 @@ class Inspection:
         held = read_json(path)
         if not isinstance(held, dict) or held.get("kind") != "codebook_inspection":
             raise ArtifactError(f"{path}: holds no inspection of codebooks; run `interp codebook inspect`")
+        if held.get("schema_version") != SCHEMA_VERSION:
+            raise ArtifactError(f"{path}: is of another version than {SCHEMA_VERSION}; inspect the run again")
         try:
             return _read(held)
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise ArtifactError(f"{path}: is damaged; inspect the run again") from None
 
     def _repr_html_(self) -> str:
@@ -104,6 +123,24 @@ class Inspection:
         return float(np.median(values)) if values else math.nan
 
 
+def told(value: float | None) -> str:
+    """A share or an AUC, where it was measured."""
+    return "not measured" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def detected_rows(result: Inspection) -> list[tuple[str, ...]]:
+    """Cells for each label: code, precision, recall, neuron, its precision, tokens to find; spaces can be seen."""
+    return [
+        (
+            one.label.replace(" ", "␣"),
+            *((one.code.unit, told(one.code.precision), told(one.code.recall)) if one.code else ("none", "–", "–")),
+            *((one.neuron.unit, told(one.neuron.precision)) if one.neuron else ("–", "–")),
+            f"{one.code.n_positives:,}" if one.code else "–",
+        )
+        for one in result.detected
+    ]
+
+
 def inspect_run(
     held: CodebookModel,
     texts: Sequence[str],
@@ -113,25 +150,33 @@ def inspect_run(
     patterns: Sequence[str] = (),
     word_sets: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
+    neurons: CodebookModel | None = None,
     provenance: Mapping[str, Any] | None = None,
     on_progress: Tell | None = None,
 ) -> tuple[Inspection, CodeRecord]:
-    """One pass with the codebooks at work, and one without for the neurons; the record is what searching asks.
+    """One pass with the codebooks at work, and others for the neurons; the record is what searching asks.
 
-    `texts` is what each token id adds to a text.
-    Raises: DataError without usable text; ConfigError for a bad pattern.
+    `texts` is what each token id adds to a text. Neurons are those of the base model, or of a plain finetune `neurons`:
+    with its codebooks taken out, the finetuned model is one that nobody trained.
+    Raises: DataError without usable text; ConfigError for a bad pattern or neurons of another base model.
     """
     tell = on_progress or (lambda *_: None)
     config = held.config
-    split = "heldout" if dataset is None and config.data.heldout_share > 0 else "all"
-    stream = open_stream(dataset or config.dataset, held.model, config.data, split=split)  # type: ignore[arg-type]
+    for pattern in patterns:
+        expression_of(pattern)
+    rival, neurons_of = rival_model(held, neurons)
+    dataset = dataset or config.dataset
+    split, kind = _split_of(config, dataset)
+    stream = open_stream(dataset, held.model, config.data, split=split)
     tell("looking at codes", 0, 4)
     record = record_codes(held.model, held.codebooks, stream.iter_pass(), n_tokens=n_tokens)
+    record = replace(record, source={"model": held.model.content_hash, "dataset": dataset, "split": split})
     tell("looking at codes", 1, 4)
-    acts = neuron_activations(held.model, stream.iter_pass(), n_tokens=len(record))
-    tell("looking at codes", 2, 4)
     drawn = code_detections(record, N_DRAWN, seed=seed)
-    rivals = neuron_detections(record, acts, [one.share for one in drawn], seed=seed)
+    rivals = rivals_of(rival, stream, record, [one.share for one in drawn], seed)
+    tell("looking at codes", 2, 4)
+    every = iter_neurons(rival, stream.iter_pass, n_tokens=len(record))
+    detected = _detected(record, texts, patterns, word_sets or {}, every)
     tell("looking at codes", 3, 4)
     codes = _codes(held, record, seed)
     pairs = [pair for a, b in pairwise(record.books) for pair in co_use(record, a, b, 3)]
@@ -142,15 +187,25 @@ def inspect_run(
         tuple(book_facts(book) for book in record.books),
         codes,
         {book.name: transitions(record, book, N_PAIRS) for book in record.books},
-        tuple(sorted(pairs, key=lambda pair: -pair.count)[: 2 * N_PAIRS]),
-        _detected(record, texts, patterns, word_sets or {}, acts),
+        tuple(sorted(pairs, key=lambda pair: -pair.weight)[: 2 * N_PAIRS]),
+        detected,
         drawn,
         rivals,
         _vocabulary(codes, texts),
         dict(provenance or {}),
+        dataset,
+        kind,
+        neurons_of,
     )
     tell("looking at codes", 4, 4)
     return result, record
+
+
+def _split_of(config: CodebookConfig, dataset: str) -> tuple[Split, str]:
+    """The split of a data set that is looked at, and what it is to training."""
+    if dataset != config.dataset:
+        return "all", "other"
+    return ("heldout", "heldout") if config.data.heldout_share > 0 else ("all", "all")
 
 
 def _codes(held: CodebookModel, record: CodeRecord, seed: int) -> tuple[CodeFacts, ...]:
@@ -162,15 +217,13 @@ def _codes(held: CodebookModel, record: CodeRecord, seed: int) -> tuple[CodeFact
         for code in np.argsort(-book.counts(), kind="stable")[:per_book]
         if book.counts()[code] > 0
     ]
-    raised = {
-        (book.hook, book.group): raised_tokens(held.model, held.codebooks, book.hook, book.group)
-        for book in record.books
-    }
     wanted: list[CodeName] = list(dict.fromkeys([*drawn, *common]))
-    return tuple(
-        code_facts(record, name, raises=raised[name.hook, name.group][name.code].tolist(), n_contexts=8, seed=seed)
-        for name in wanted
-    )
+    raised: dict[CodeName, list[int]] = {}
+    for book in record.books:
+        own = [name for name in wanted if (name.hook, name.group) == (book.hook, book.group)]
+        found = raised_tokens(held.model, held.codebooks, book.hook, book.group, codes=[name.code for name in own])
+        raised |= zip(own, found.tolist(), strict=True)
+    return tuple(code_facts(record, name, raises=raised[name], n_contexts=8, seed=seed) for name in wanted)
 
 
 def _detected(
@@ -178,16 +231,14 @@ def _detected(
     texts: Sequence[str],
     patterns: Sequence[str],
     word_sets: Mapping[str, Sequence[str]],
-    acts: Mapping[str, np.ndarray],
+    neurons: Iterable[tuple[str, np.ndarray]],
 ) -> tuple[Detected, ...]:
-    found: list[Detected] = []
-    for pattern in patterns:
-        labels = np.where(matching_tokens(record, pattern, texts), 0, -1)
-        found += best_codes(record, labels, [pattern], acts, least_firings=LEAST_FIRINGS)
+    tasks: list[tuple[np.ndarray, Sequence[str]]] = [
+        (np.where(matching_tokens(record, pattern, texts), 0, -1), [pattern]) for pattern in patterns
+    ]
     if word_sets:
-        labels, names = label_tokens(record, word_sets, texts)
-        found += best_codes(record, labels, names, acts, least_firings=LEAST_FIRINGS)
-    return tuple(found)
+        tasks.append(label_tokens(record, word_sets, texts))
+    return best_codes_of(record, tasks, neurons if tasks else (), least_firings=LEAST_FIRINGS)
 
 
 def _vocabulary(codes: Sequence[CodeFacts], texts: Sequence[str]) -> dict[int, str]:
@@ -198,7 +249,7 @@ def _vocabulary(codes: Sequence[CodeFacts], texts: Sequence[str]) -> dict[int, s
 
 
 def _read(held: Mapping[str, Any]) -> Inspection:
-    values = {name: held[name] for name in Inspection.__slots__}
+    values = {name: held[name] for name in Inspection.__slots__ if name in held}
     values["books"] = tuple(BookFacts(**book) for book in held["books"])
     values["codes"] = tuple(_read_code(code) for code in held["codes"])
     values["transitions"] = {

@@ -3,7 +3,8 @@
 Axes: n tokens, c codes, k active codes, p classes of tokens, v vocabulary.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,6 @@ from interp.weights import linear_matrix
 
 N_SHOWN = 6
 WINDOW = 10
-_LEAST_COUNT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +150,17 @@ def _context(record: CodeRecord, active: ndarray, at: int) -> CodeContext:
 
 
 @torch.no_grad()
-def raised_tokens(model: Model, codebooks: Codebooks, hook: str, group: int, n: int = N_SHOWN) -> Int[ndarray, "c n"]:
-    """Tokens that each code of a codebook raises most by the direct path to the logits.
+def raised_tokens(
+    model: Model, codebooks: Codebooks, hook: str, group: int, n: int = N_SHOWN, *, codes: Sequence[int] | None = None
+) -> Int[ndarray, "c n"]:
+    """Tokens that each code of a codebook, or each of some, raises most by the direct path to the logits.
 
     A head's code goes through its columns of W_O; norms between the hook and the stream (Gemma 2) are left out, and of
     the final norm the weights alone are taken. Logits are less their mean over the vocabulary.
     """
     quantiser = codebooks[hook]
     written = quantiser.codes[group].float()
+    written = written if codes is None else written[list(codes)]
     point = model.hook(hook)
     if point.head_shape is not None:
         matrix = linear_matrix(model.hf.get_submodule(point.module_path), point.width, model.dtype)
@@ -187,11 +190,17 @@ class Pairing:
     count: int
     lift: float
 
+    @property
+    def weight(self) -> float:
+        """Count times log lift: frequent pairs do not count for being of frequent codes, nor rare ones for luck."""
+        return self.count * math.log(self.lift)
+
 
 def transitions(record: CodeRecord, book: Book, n: int = 20) -> tuple[Pairing, ...]:
-    """From a token to the next: the commonest changes from one code to another of the same codebook."""
+    """From a token to the next: changes from one code to another of the same codebook, those of most weight."""
     follows = (record.row[1:] == record.row[:-1]) & (np.diff(record.position) == 1)
-    return _pairs(book, book, book.ids[:-1][follows], book.ids[1:][follows], n, same=False)
+    found = _pairs(book, book, book.ids[:-1][follows], book.ids[1:][follows], unordered=False)
+    return _heaviest((pair for pair in found if pair.first != pair.second), n)
 
 
 def transition_matrix(record: CodeRecord, book: Book, codes: Sequence[int]) -> Float[ndarray, "c c"]:
@@ -204,23 +213,31 @@ def transition_matrix(record: CodeRecord, book: Book, codes: Sequence[int]) -> F
 
 
 def co_use(record: CodeRecord, first: Book, second: Book, n: int = 20) -> tuple[Pairing, ...]:
-    """At the same token: the pairs of codes of two codebooks that are most often active together."""
+    """At the same token: the pairs of codes of two codebooks, or of one, that are active together; of most weight."""
     del record
-    return _pairs(first, second, first.ids, second.ids, n, same=first.name == second.name)
+    return _heaviest(_pairs(first, second, first.ids, second.ids, unordered=first.name == second.name), n)
 
 
-def _pairs(first: Book, second: Book, a: ndarray, b: ndarray, n: int, *, same: bool) -> tuple[Pairing, ...]:
-    """Pairs of (n, k) codes, one pair for each combination of a token."""
+def _heaviest(found: Iterable[Pairing], n: int) -> tuple[Pairing, ...]:
+    """Pairs above chance, the heaviest first."""
+    return tuple(sorted((pair for pair in found if pair.lift > 1), key=lambda pair: -pair.weight)[:n])
+
+
+def _pairs(first: Book, second: Book, a: ndarray, b: ndarray, *, unordered: bool) -> list[Pairing]:
+    """Pairs of (n, k) codes, one pair for each combination of a token; each of two once where they are unordered."""
     left = np.repeat(a.astype(np.int64), b.shape[1], axis=1).ravel()
     right = np.tile(b.astype(np.int64), (1, a.shape[1])).ravel()
-    if same:
+    if unordered:
         left, right = left[left < right], right[left < right]
     keys, counts = np.unique(left * second.n_codes + right, return_counts=True)
     alone = np.bincount(left, minlength=first.n_codes), np.bincount(right, minlength=second.n_codes)
     codes = keys // second.n_codes, keys % second.n_codes
-    lift = counts * max(len(left), 1) / (alone[0][codes[0]] * alone[1][codes[1]])
-    order = np.lexsort((-lift, -np.where(counts >= _LEAST_COUNT, counts, 0)))[:n]
-    return tuple(
-        Pairing(str(first.code(int(codes[0][i]))), str(second.code(int(codes[1][i]))), int(counts[i]), float(lift[i]))
-        for i in order
-    )
+    chance = alone[0][codes[0]] * alone[1][codes[1]] / max(len(left), 1)
+    if unordered:
+        # Which of two stands left says nothing: either code may, and so may the other.
+        either = alone[0] + alone[1]
+        chance = either[codes[0]] * either[codes[1]] / (2 * max(len(left), 1))
+    return [
+        Pairing(str(first.code(int(x))), str(second.code(int(y))), int(count), float(lift))
+        for x, y, count, lift in zip(*codes, counts, counts / chance, strict=True)
+    ]

@@ -5,8 +5,8 @@ Chosen on one half of the documents, judged on the other: the best of thousands 
 Axes: n tokens, c codes, p classes of tokens, m neurons.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,11 +24,14 @@ LEAST_FIRINGS = 10
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """How one unit tells a class of tokens, on documents that it was not chosen on; `n_positives` are those there."""
+    """How one unit tells a class of tokens, on documents that it was not chosen on; `n_positives` are those there.
+
+    Without any there, precision and recall are not measured: None. A unit that never fires there has precision 0.
+    """
 
     unit: str
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
     n_positives: int
 
 
@@ -47,34 +50,55 @@ def halves(record: CodeRecord) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]
     return member % 2 == 0, member % 2 == 1
 
 
+Neurons = Mapping[str, ndarray] | Iterable[tuple[str, ndarray]]
+"""Activations (n, m) by hook, at once or hook by hook."""
+
+
 def best_codes(
     record: CodeRecord,
     labels: Int[ndarray, " n"],
     names: Sequence[str],
-    neurons: Mapping[str, ndarray] | None = None,
+    neurons: Neurons | None = None,
     *,
     least_firings: int = 1,
 ) -> tuple[Detected, ...]:
     """For each class the code of highest precision, and the neuron that is most precise at the recall of that code.
 
-    `labels` number the classes, below zero for none; `neurons` are activations (n, m) by hook, of which either sign
-    counts. Both kinds are chosen, and neurons thresholded, on even documents, and judged on odd ones.
+    `labels` number the classes, below zero for none; of neurons either sign counts. Both kinds are chosen, and neurons
+    thresholded, on even documents, and judged on odd ones.
     """
+    return best_codes_of(record, [(labels, names)], neurons, least_firings=least_firings)
+
+
+def best_codes_of(
+    record: CodeRecord,
+    tasks: Sequence[tuple[Int[ndarray, " n"], Sequence[str]]],
+    neurons: Neurons | None = None,
+    *,
+    least_firings: int = 1,
+) -> tuple[Detected, ...]:
+    """`best_codes` for several labellings, (labels, names), one after the other, in one walk over the neurons."""
     fit, judge = halves(record)
-    chosen = _chosen_codes(record, labels, fit, len(names), least_firings)
-    rivals = [_Rivals(hook, acts, fit) for hook, acts in (neurons or {}).items()]
-    found = []
-    for label, name in enumerate(names):
-        own = chosen[label]
-        if own is None:
-            found.append(Detected(name, None, None))
-            continue
-        code, recall = own
-        active = (record.book(code.hook, code.group).ids == code.code).any(1)
-        wanted = labels == label
-        neuron = max((rival.best(wanted, fit, judge, recall) for rival in rivals), key=lambda x: x[0], default=None)
-        found.append(Detected(name, _judged(str(code), active, wanted, judge), neuron and neuron[1]))
-    return tuple(found)
+    found: list[Detected] = []
+    wanted: dict[int, tuple[ndarray, float]] = {}
+    for labels, names in tasks:
+        for label, (name, own) in enumerate(
+            zip(names, _chosen_codes(record, labels, fit, len(names), least_firings), strict=True)
+        ):
+            code = None
+            if own is not None:
+                wanted[len(found)] = here, _ = labels == label, own[1]
+                active = (record.book(own[0].hook, own[0].group).ids == own[0].code).any(1)
+                code = _judged(str(own[0]), active, here, judge)
+            found.append(Detected(name, code, None))
+    best: dict[int, tuple[float, Detector]] = {}
+    for hook, acts in neurons.items() if isinstance(neurons, Mapping) else neurons or ():
+        rivals = _Rivals(hook, acts, fit)
+        for index, (here, recall) in wanted.items():
+            rival = rivals.best(here, fit, judge, recall)
+            if index not in best or rival[0] > best[index][0]:
+                best[index] = rival
+    return tuple(replace(one, neuron=best[at][1]) if at in best else one for at, one in enumerate(found))
 
 
 def _chosen_codes(
@@ -103,7 +127,9 @@ def _chosen_codes(
 
 def _judged(unit: str, active: ndarray, wanted: ndarray, judge: ndarray) -> Detector:
     hits, fires, total = (int(x[judge].sum()) for x in (active & wanted, active, wanted))
-    return Detector(unit, hits / max(fires, 1), hits / max(total, 1), total)
+    if not total:
+        return Detector(unit, None, None, 0)
+    return Detector(unit, hits / max(fires, 1), hits / total, total)
 
 
 class _Rivals:
@@ -111,7 +137,8 @@ class _Rivals:
 
     def __init__(self, hook: str, acts: Float[ndarray, "n m"], fit: Bool[ndarray, " n"]) -> None:
         self.hook, self.acts = hook, acts
-        self._sorted = np.sort(acts[fit], axis=0)
+        self._sorted = acts[fit]
+        self._sorted.sort(axis=0)
 
     def best(self, wanted: ndarray, fit: ndarray, judge: ndarray, recall: float) -> tuple[float, Detector]:
         """The most precise one on the first half at the given recall there, and how it does on the other."""
@@ -140,8 +167,9 @@ class _Rivals:
 
 
 def mean_precision(found: Sequence[Detected]) -> tuple[float, float, int]:
-    """Mean precision of codes and of neurons over the classes that have both, and their number."""
-    both = [(one.code.precision, one.neuron.precision) for one in found if one.code and one.neuron]
+    """Mean precision of codes and of neurons over the classes in which both were measured, and their number."""
+    held = [(one.code.precision, one.neuron.precision) for one in found if one.code and one.neuron]
+    both = [(code, neuron) for code, neuron in held if code is not None and neuron is not None]
     if not both:
         return float("nan"), float("nan"), 0
     code, neuron = np.mean(both, axis=0).tolist()

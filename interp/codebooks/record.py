@@ -95,8 +95,8 @@ class CodeRecord:
         try:
             columns: dict[str, Any] = {name: x.numpy() for name, x in read_tensors(path, sha256=head["sha256"]).items()}
             books = tuple(Book(**book, ids=columns[f"ids.{index}"]) for index, book in enumerate(head["books"]))
-            whole = {name: columns[name] for name in _COLUMNS}
-            return CodeRecord(**whole, books=books, source=dict(head.get("source", {})))
+            whole = {name: columns[name] for name in _COLUMNS} | {"source": dict(head.get("source", {}))}
+            return CodeRecord(**whole, books=books)
         except (KeyError, TypeError, ValueError):
             raise ArtifactError(f"{path}: is damaged; inspect the run again") from None
 
@@ -146,4 +146,5 @@ def record_codes(model: Model, codebooks: Codebooks, batches: Iterable[TokenBatc
         for hook, quantiser in codebooks.items()
         for group in range(quantiser.n_groups)
     )
-    return CodeRecord(**{name: whole[name] for name in _COLUMNS}, books=books)
+    columns_of: dict[str, Any] = {name: whole[name] for name in _COLUMNS}
+    return CodeRecord(**columns_of, books=books)

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 
 from interp.checkpoints import latest_checkpoint, load_checkpoint
-from interp.codebooks.batches import StreamBatches
+from interp.codebooks.batches import LanguageBatch, StreamBatches
 from interp.codebooks.config import CodebookConfig
 from interp.codebooks.evaluation import score_language
 from interp.codebooks.files import CodebookFolder, save_codebooks
 from interp.codebooks.initial import start_at_clusters
 from interp.codebooks.insertion import Codebooks, Insertion, new_codebooks, site_hooks
 from interp.codebooks.task import CodebookTask
-from interp.datasets import TokenStream, open_stream
+from interp.datasets import Split, TokenStream, open_stream
+from interp.errors import DataError
 from interp.fitting import fit_in_folder
 from interp.loop import BatchSource
 from interp.models import Model, load_model, wrap_model
@@ -30,6 +31,8 @@ FREE_ON_RESUME = (
     "recording.keep_checkpoints",
 )
 
+_CODES = 1_000_003
+
 
 def train_codebooks(config: CodebookConfig, *, resume: bool = False) -> CodebookFolder:
     """Finetune a model with codebooks inside, save both, score them on held-out text.
@@ -44,6 +47,12 @@ def train_codebooks(config: CodebookConfig, *, resume: bool = False) -> Codebook
         return CodebookFolder.open(config.out)
     model = load_model(config.model, device=config.device)
     stream = open_stream(config.dataset, model, config.data)
+    split: Split = "heldout" if config.data.heldout_share > 0 else "all"
+    heldout = stream.with_split(split)
+    # Before a run folder is begun: a mistake would otherwise block the command that mends it.
+    site_hooks(model, config.at, config.layers)
+    for text in (stream, heldout):
+        _check_predicts(text)
     if goes_on:
         run.check_same_inputs(model=model.facts, data=stream.facts)
     else:
@@ -52,11 +61,20 @@ def train_codebooks(config: CodebookConfig, *, resume: bool = False) -> Codebook
     batches = StreamBatches(stream, model.device)
     codebooks = prepare_codebooks(config, tuned, stream.iter_pass())
     folder = fit_codebooks(config, CodebookFolder(run), tuned, codebooks, batches)
-    heldout = stream.with_split("heldout" if config.data.heldout_share > 0 else "all")
     with Insertion(tuned, codebooks):
-        score_language(tuned, heldout.iter_pass(), n_tokens=config.evaluation_tokens).save(run.evaluation_path)
+        scores = score_language(tuned, heldout.iter_pass(), n_tokens=config.evaluation_tokens, split=split)
+    scores.save(run.evaluation_path)
     run.write_manifest(run.manifest().model_copy(update={"status": "finished"}))
     return folder
+
+
+def _check_predicts(text: TokenStream) -> None:
+    """Raises: DataError if a split holds no text, or only documents of one token."""
+    if not any(LanguageBatch.of(batch).n_tokens for batch in text.iter_pass()):
+        raise DataError(
+            f"{text.documents.name}: got no token to predict in the {text.split} split; give more documents, or "
+            "another --data.heldout-share (0 scores on the text of training)"
+        )
 
 
 def codebook_manifest(config: CodebookConfig, model: Model, stream: TokenStream) -> RunManifest:
@@ -78,7 +96,8 @@ def prepare_codebooks(config: CodebookConfig, model: Model, batches: Iterator[To
     Raises: ConfigError for layers that the model lacks; ModelError for an encoder.
     """
     hooks = site_hooks(model, config.at, config.layers)
-    torch.manual_seed(config.seed)
+    # Weights from scratch were drawn from the seed itself: codes must not be the same numbers over again.
+    torch.manual_seed(config.seed + (_CODES if config.from_scratch else 0))
     codebooks = new_codebooks(model, hooks, n_codes=config.n_codes, k=config.k, combine=config.combine)
     if config.initial == "kmeans" and hooks:
         start_at_clusters(model, codebooks, _enough(batches, config.initial_tokens), seed=config.seed)
