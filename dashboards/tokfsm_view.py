@@ -140,8 +140,8 @@ _PRECISION = (
 )
 _BY_SITE = (
     "State: as its second digit is read. State and digit: one token later, when the next state's first digit is read; "
-    f"pairs are rare: those with fewer than {LEAST_FIRINGS} tokens where codes are chosen are left out, and so are codes "
-    "that are active on fewer. Recall is that of the code, on walks on which none was chosen."
+    f"pairs are rare: those with fewer than {LEAST_FIRINGS} tokens where codes are chosen are left out, and so are "
+    "codes that are active on fewer. Recall is that of the code, on walks on which none was chosen."
 )
 _INTERVENTION = (
     "At the last token of a walk the codes that are commonest in another state are put in, in every layer or in one; "

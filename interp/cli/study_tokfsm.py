@@ -29,8 +29,9 @@ def command(as_json: bool, **flags: Any) -> None:
 
     A machine of 100 states, each written as two digits, each leading to ten others. A GPT-NeoX learns its walks; then
     with codebooks inside. Loss, accuracy and state accuracy beside the published ones and the best possible; how
-    precisely the best code tells each state, beside the best neuron at the same recall; and codes of another state put
-    in at one token, beside random ones as frequent. Writes tokfsm.json, tokfsm.html and a run folder for each arm.
+    precisely the best code tells each state, alone and with the digit behind it, beside the best neuron at the same
+    recall, for each site of codes; and codes of another state put in at one token, beside random ones as frequent.
+    Writes tokfsm.json, tokfsm.html and a run folder for each arm; the same command goes on where it was stopped.
     """
     config = TokFSMConfig.load(None, overrides_from(TokFSMConfig, flags))
     make_folder(config.out)

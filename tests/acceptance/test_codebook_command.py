@@ -116,10 +116,12 @@ def test_what_cannot_be_done_is_told_in_one_line(folder, inspected, arguments, s
 def test_the_study_writes_a_page(tmp_path):
     out = _invoke("study", "tokfsm", "--size", "tiny", "--texts", "100", "--out", tmp_path)
     assert "686" in out.output
+    assert "Precision of the best code" in out.output
     with launched_browser() as browser:
         visit = Visit(browser, tmp_path / "tokfsm.html")
         visit.page.goto(visit.address)
         visit.page.wait_for_selector(".main-svg")
         assert "686" in visit.page.locator("#best").inner_text()
+        assert "state" in visit.page.locator("#precisions").inner_text()
         assert visit.complaints == []
         visit.close()
