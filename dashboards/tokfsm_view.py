@@ -57,19 +57,21 @@ def intervention_figure(arm: ArmResult, theme: Theme = LIGHT) -> go.Figure:
         )  # fmt: skip
         figure.add_scatter(
             x=[one.floor, one.floor], y=[at - 0.28, at + 0.28], mode="lines", line={"color": CATEGORIES[2], "width": 3},
-            name="the model in that state", showlegend=at == 0, cliponaxis=False,
+            name="the model in that state", showlegend=at == 0,
             hovertemplate="the model in that state of its own accord: %{x:.3f}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
             x=[one.jsd], y=[at], mode="markers", marker={"color": theme.accent, "size": 11}, name="codes of the state",
-            showlegend=at == 0, cliponaxis=False,
+            showlegend=at == 0,
             hovertemplate=f"{_named(one)}: %{{x:.3f}}, p {one.p:.3f}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=1, line={"color": theme.muted, "width": 1, "dash": "dot"})
     figure.update_layout(template=template(theme), showlegend=True, margin={"l": 190, "t": 40})
+    right = max([1.0, *(max(one.jsd, one.floor, *one.controls) for one in rows)])
     figure.update_xaxes(
         title_text="JSD from what can follow the other state; 1 is without intervention",
-        range=[0, 1.06 * max([1.0, *(max(one.jsd, one.floor, *one.controls) for one in rows)])],
+        # A floor is often next to zero: its bar and the mark beside it need room.
+        range=[-0.025 * right, 1.06 * right],
         showgrid=True,
     )
     ticks = [_named(one) for one in rows]
