@@ -20,7 +20,7 @@ LEAST_FIRINGS = 10
 @dataclass(frozen=True, slots=True)
 class Detection:
     """A drawn unit. auc: of a detector that scores a token by the share of its occurrences in the shown windows at
-    which the unit fires, on documents of which nothing was shown; NaN where it fires too seldom."""
+    which the unit fires, on documents of which nothing was shown; NaN where it fires too seldom, or always."""
 
     unit: str
     share: float
@@ -50,7 +50,9 @@ def detection_auc(
 
 
 def rank_auc(score: Float[ndarray, " n"], positive: Bool[ndarray, " n"]) -> float:
-    """Chance that a positive scores above a negative, ties counting half."""
+    """Chance that a positive scores above a negative, ties counting half; NaN without a pair of them."""
+    if positive.all() or not positive.any():
+        return float("nan")
     _, member = np.unique(score, return_inverse=True)
     up, down = (np.bincount(member[mask], minlength=member.max() + 1) for mask in (positive, ~positive))
     below = np.concatenate([[0], np.cumsum(down)[:-1]])

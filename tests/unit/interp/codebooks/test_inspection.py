@@ -21,7 +21,7 @@ from interp.codebooks.inspection import (
     transitions,
 )
 from interp.codebooks.names import CodeName
-from interp.codebooks.precision import best_codes, mean_precision
+from interp.codebooks.precision import best_codes, best_codes_of, mean_precision
 from interp.codebooks.record import Book, CodeRecord
 from interp.codebooks.search import label_tokens, matching_tokens, search_codes, token_matches
 from interp.errors import ArtifactError, ConfigError, DataError
@@ -96,6 +96,62 @@ def test_codes_that_follow_and_go_together_are_found():
     assert [(pair.first, pair.second, pair.count) for pair in together] == [
         ("0.attn.0.0", "0.attn.1.3", 40), ("0.attn.0.1", "0.attn.1.4", 40), ("0.attn.0.2", "0.attn.1.5", 40),
     ]  # fmt: skip
+
+
+def test_a_code_that_stays_is_no_change_and_chance_does_not_make_one():
+    # 0 1 2 0 1 2 …, of which nearly half are a code 3 that is frequent and follows nothing; then 4 for a long time.
+    draw = np.random.default_rng(0)
+    ids = np.tile([0, 1, 2], 400)
+    ids = np.concatenate([np.where(draw.random(len(ids)) < 0.45, 3, ids), np.full(900, 4)])
+    zero = np.zeros(len(ids), dtype=np.int64)
+    record = CodeRecord(ids, ids, zero, np.arange(len(ids)), zero, (Book(HOOK, 0, 5, ids[:, None]),))
+    found = transitions(record, record.books[0])
+    assert {(pair.first[-1], pair.second[-1]) for pair in found[:3]} == {("0", "1"), ("1", "2"), ("2", "0")}
+    assert all(pair.first != pair.second and pair.lift > 1 for pair in found)
+    weights = [pair.count * math.log(pair.lift) for pair in found]
+    assert weights == sorted(weights, reverse=True)
+
+
+def test_codes_of_one_codebook_that_are_drawn_at_random_go_together_as_by_chance():
+    draw = np.random.default_rng(0)
+    ids = np.argsort(draw.random((20_000, 10)), axis=1)[:, :2]
+    zero = np.zeros(len(ids), dtype=np.int64)
+    book = Book(HOOK, 0, 10, ids)
+    found = co_use(CodeRecord(zero, zero, zero, zero, zero, (book,)), book, book, n=45)
+    # Two codes of a token differ, so that of ten each pair is 10/9 as frequent as of independent draws.
+    assert len(found) == 45
+    np.testing.assert_allclose([pair.lift for pair in found], 10 / 9, rtol=0.15)
+    assert sum(pair.count for pair in found) == 20_000
+
+
+def test_a_class_that_the_judging_half_lacks_is_not_measured():
+    record = _record()
+    labels = np.where((record.token_ids == 4) & (record.document % 2 == 0), 0, -1)
+    acts = {"m": np.random.default_rng(1).random((len(record), 3))}
+    (found,) = best_codes(record, labels, ["dog"], acts)
+    for one in (found.code, found.neuron):
+        assert (one.precision, one.recall, one.n_positives) == (None, None, 0)
+
+
+def test_several_labellings_in_one_walk_are_judged_as_one_by_one():
+    record = _record()
+    draw = np.random.default_rng(8)
+    acts = {
+        name: draw.random((len(record), 4)) + (record.token_ids == 4)[:, None] * x for name, x in (("a", 0.1), ("b", 1))
+    }
+    tasks = [(np.where(record.token_ids == token, 0, -1), [str(token)]) for token in (4, 2)]
+    tasks.append((record.token_ids % 3, ["0", "1", "2"]))
+    walks = []
+
+    def walk():
+        walks.append(1)
+        yield from acts.items()
+
+    together = best_codes_of(record, tasks, walk(), least_firings=10)
+    alone = [best_codes(record, labels, names, acts, least_firings=10) for labels, names in tasks]
+    assert together == tuple(one for found in alone for one in found)
+    assert len(walks) == 1
+    assert together[0].neuron.unit.startswith("b ")
 
 
 def test_the_most_precise_code_wins_and_is_judged_elsewhere():
@@ -215,6 +271,9 @@ def test_rank_auc_is_the_share_of_pairs_in_order():
     score, positive = draw.integers(0, 5, 60).astype(float), draw.random(60) < 0.4
     pairs = [(a > b) + 0.5 * (a == b) for a in score[positive] for b in score[~positive]]
     assert rank_auc(score, positive) == pytest.approx(np.mean(pairs))
+    # Without a positive or a negative there is no pair.
+    for same in (True, False):
+        assert math.isnan(rank_auc(score, np.full(60, same)))
 
 
 def test_detection_knows_a_token_code_from_a_random_one():
@@ -243,6 +302,8 @@ def test_raised_tokens_are_those_of_the_direct_path(kind):
     centred = codes if kind == "llama" else codes - codes.mean(1, keepdim=True)
     expected = ((centred * norm) @ unembed.T).topk(4, dim=1).indices
     assert np.array_equal(raised_tokens(model, codebooks, hook, 0, 4), expected.numpy())
+    some = raised_tokens(model, codebooks, hook, 0, 4, codes=[3, 1])
+    assert np.array_equal(some, expected.numpy()[[3, 1]])
     # The last block's attention writes to the stream through W_O alone.
     head = codebooks["blocks.2.attn.hook_z"]
     whole = torch.zeros(5, head.width)

@@ -9,12 +9,13 @@ import torch
 from interp.checkpoints import restore_state, take_state
 from interp.codebooks.batches import NO_TARGET, LanguageBatch
 from interp.codebooks.config import CodebookConfig
-from interp.codebooks.evaluation import LanguageScores
+from interp.codebooks.evaluation import LanguageScores, score_language
 from interp.codebooks.files import load_codebook_model
 from interp.codebooks.insertion import Codebooks, Insertion, new_codebooks, site_hooks
 from interp.codebooks.task import CodebookTask
-from interp.codebooks.training import fresh_model, train_codebooks
-from interp.errors import ArtifactError
+from interp.codebooks.training import fresh_model, prepare_codebooks, train_codebooks
+from interp.datasets import open_stream
+from interp.errors import ArtifactError, ConfigError, DataError
 from interp.loop import Schedule, fit
 from interp.storage import sha256_of
 from interp.token_rows import TokenBatch
@@ -166,11 +167,65 @@ def test_what_is_saved_is_what_was_scored(run):
     held = load_codebook_model(folder / "run")
     scores = LanguageScores.load(folder / "run" / "evaluation.json")
     assert scores.to_json() == json.loads((folder / "run" / "evaluation.json").read_text())
-    assert scores.loss_interval[0] < scores.loss_nats < scores.loss_interval[1]
-    rows = tiny_tokens()
+    config = held.config
+    heldout = open_stream(config.dataset, held.model, config.data, split="heldout")
     with held.inserted():
-        inside = held.model.hf(rows).logits
-    assert not torch.allclose(inside, held.model.hf(rows).logits)
+        again = score_language(held.model, heldout.iter_pass(), n_tokens=config.evaluation_tokens, split="heldout")
+    assert again == scores
+    without = score_language(held.model, heldout.iter_pass(), n_tokens=config.evaluation_tokens)
+    assert without.loss_nats != pytest.approx(scores.loss_nats, rel=1e-3)
+    assert scores.loss_interval[0] < scores.loss_nats < scores.loss_interval[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [({"layers": [9]}, "layers: got 9"), ({"layers": [0, -1]}, "layers: got -1")]
+)
+def test_a_mistake_is_told_before_the_folder_is_taken(run, tmp_path, change, says):
+    _, settings, _ = run
+    settings = settings | {"out": str(tmp_path / "run"), "tokens": 120}
+    with pytest.raises(ConfigError, match=says):
+        train_codebooks(CodebookConfig.parse(settings | change))
+    assert not (tmp_path / "run").exists()
+    train_codebooks(CodebookConfig.parse(settings))
+
+
+@pytest.mark.parametrize("text", ["w5 w6 w7 w8", "w5"])
+def test_text_without_anything_to_score_on_is_told_before_training(run, tmp_path, text):
+    _, settings, _ = run
+    (tmp_path / "one.txt").write_text(text)
+    settings = settings | {"out": str(tmp_path / "run"), "dataset": str(tmp_path / "one.txt")}
+    with pytest.raises(DataError):
+        train_codebooks(CodebookConfig.parse(settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_scores_on_the_text_of_training_are_not_called_held_out(run, tmp_path):
+    _, settings, _ = run
+    data = settings["data"] | {"heldout_share": 0.0}
+    settings = settings | {"out": str(tmp_path / "run"), "tokens": 120, "data": data}
+    train_codebooks(CodebookConfig.parse(settings))
+    scores = LanguageScores.load(tmp_path / "run" / "evaluation.json")
+    assert scores.split == "all"
+    assert "training read too" in scores._repr_html_()
+    assert LanguageScores.load(run[0] / "run" / "evaluation.json").split == "heldout"
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(scores.to_json() | {"schema_version": 9}))
+    with pytest.raises(ArtifactError, match="another version"):
+        LanguageScores.load(path)
+
+
+def test_codes_are_not_the_numbers_of_weights_from_scratch(run):
+    _, settings, _ = run
+    model = tiny_model("gpt_neox_parallel")
+    plain = CodebookConfig.parse(settings | {"initial": "normal"})
+    torch.manual_seed(plain.seed)
+    stream = torch.randn(12, 8)
+    first = next(q for _, q in prepare_codebooks(plain, model, iter(())).items())
+    # As ever where weights are not drawn.
+    torch.testing.assert_close(first.codes[0].flatten()[:8], stream.flatten()[:8])
+    scratch = CodebookConfig.parse(settings | {"initial": "normal", "from_scratch": True})
+    other = next(q for _, q in prepare_codebooks(scratch, model, iter(())).items())
+    assert not torch.isin(other.codes, first.codes).any()
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(run, tmp_path):
@@ -219,8 +274,6 @@ def test_a_finished_run_is_only_opened(run):
 
 def test_an_inserted_model_is_scored_as_it_stands():
     model, ids = tiny_model("gpt2"), tiny_tokens(4)
-    from interp.codebooks.evaluation import score_language
-
     document = torch.arange(4)[:, None].expand(ids.shape).contiguous()
     batch = TokenBatch(ids, document >= 0, torch.ones_like(ids), torch.zeros_like(ids), document)
     plain = score_language(model, [batch], n_tokens=10)
