@@ -1,6 +1,7 @@
 """`interp codebook` on the embedded model and `interp study tokfsm`: files, figures, pages in a browser, errors."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -57,6 +58,17 @@ def test_inspection_tells_codes_and_neurons(folder, inspected):
     assert len(inspected["prompt"]["books"]) == 12
 
 
+_WIDTHS = """() => [...document.querySelectorAll("figcaption p, section > p, p.lead")].map((p) => {
+    const ruler = document.createElement("span");
+    ruler.textContent = "0".repeat(100);
+    ruler.style.cssText = "position: absolute; white-space: nowrap";
+    p.append(ruler);
+    const zero = ruler.getBoundingClientRect().width / 100;
+    ruler.remove();
+    return p.getBoundingClientRect().width / zero;
+})"""
+
+
 @pytest.mark.browser
 def test_the_page_draws_itself(folder, inspected):
     with launched_browser() as browser:
@@ -65,6 +77,11 @@ def test_the_page_draws_itself(folder, inspected):
         visit.page.wait_for_selector(".main-svg")
         assert visit.page.locator("table").count() >= 4
         assert visit.page.locator("#contexts .context").count() > 10
+        # Notes are at most 80 characters wide.
+        widths = visit.page.evaluate(_WIDTHS)
+        assert len(widths) >= 4
+        assert max(widths) <= 80.01
+        assert "\u2423(he|she)" in visit.page.locator("#judged").inner_text()
         assert visit.complaints == []
         visit.close()
 
@@ -87,7 +104,12 @@ def test_steering_is_held_against_random_codes(folder, inspected, tmp_path):
     assert held.codes == (code,)
     assert len(held.controls) == 2
     assert "random codes" in out.output
-    assert "Plotly" in (tmp_path / "steering.html").read_text() or (tmp_path / "steering.html").stat().st_size > 10_000
+    page = (tmp_path / "steering.html").read_text()
+    summary = json.loads(re.search(r'id="summary">(.*?)</script>', page, re.DOTALL).group(1))
+    parts = {part["name"]: part for part in summary["parts"]}
+    assert parts["figures"]["rows"] == [list(row) for row in held.rows()]
+    assert [row[1] for row in parts["texts"]["rows"]] == [*held.texts, *held.unsteered_texts]
+    assert parts["trade-off"]["kind"] == "figure"
 
 
 @pytest.mark.parametrize(
