@@ -53,5 +53,5 @@ def _by_site(record: CodeRecord) -> dict[str, CodeRecord]:
     books = {
         site: tuple(book for book in record.books if book.hook.endswith(hook)) for site, hook in SITE_HOOKS.items()
     }
-    held = {site: replace(record, books=found) for site, found in books.items() if found}
+    held: dict[str, CodeRecord] = {site: replace(record, books=found) for site, found in books.items() if found}
     return held if len(held) == 1 else {" + ".join(held): record, **held}
