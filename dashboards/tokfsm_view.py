@@ -133,7 +133,7 @@ def _intervention_parts(arm: ArmResult, name: str) -> list[Part]:
 _ARMS = (
     "State accuracy: share of a state's ten successors among the model's ten likeliest next states. Valid: probability "
     f"that a state drawn from the model can follow. Within tolerance: loss at most {LOSS_TOLERANCE} above the base "
-    f"model's, valid at least {LEAST_VALID:.0%}."
+    f"model's, valid at least {LEAST_VALID:.0%}; asked of codebooks that cost no more as published."
 )
 _PRECISION = (
     "For each state the most precise code that finds more than 1% of its tokens, and the neuron of the base model that "

@@ -107,8 +107,11 @@ class TokFSMStudy:
     arms: tuple[ArmResult, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def accepted(self, arm: ArmResult) -> bool:
-        """Whether an arm is within the tolerances of the base model."""
+    def accepted(self, arm: ArmResult) -> bool | None:
+        """Whether an arm is within the tolerances of the base model; None where the published one was not either."""
+        base = self.arms[0].published
+        if arm.published and base and arm.published[0] - base[0] > LOSS_TOLERANCE:
+            return None
         near = arm.scores.loss_nats <= self.arms[0].scores.loss_nats + LOSS_TOLERANCE
         return near and arm.scores.valid >= LEAST_VALID
 
@@ -174,7 +177,7 @@ def _cells(study: TokFSMStudy, arm: ArmResult) -> tuple[str, ...]:
         for form, value, there in zip(forms, ours, told, strict=True)
     ]
     dead = "–" if arm.dead_share is None else f"{100 * arm.dead_share:.1f}"
-    within = "–" if arm is study.arms[0] else "yes" if study.accepted(arm) else "no"
+    within = "–" if arm is study.arms[0] else {True: "yes", False: "no", None: "–"}[study.accepted(arm)]
     return (arm.name, *cells, f"{100 * scores.valid:.2f}", dead, within)
 
 

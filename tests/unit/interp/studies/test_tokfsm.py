@@ -10,7 +10,7 @@ import torch
 from transformers import GPTNeoXForCausalLM
 
 from interp.codebooks.insertion import new_codebooks, site_hooks
-from interp.codebooks.tokfsm_results import TokFSMStudy
+from interp.codebooks.tokfsm_results import ArmResult, MachineScores, TokFSMStudy
 from interp.errors import ConfigError
 from interp.runs import RunFolder
 from interp.studies.tokfsm import TokFSMConfig, run_tokfsm
@@ -211,3 +211,13 @@ def test_seconds_are_those_of_all_steps(tmp_path):
     rows = [{"step": 1, "seconds_harvest": 0.5, "seconds_update": 2, "seconds_text": 9}, {"seconds_shuffle": 0.25}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert training_seconds(RunFolder(tmp_path)) == 2.75
+
+
+def test_tolerances_are_asked_only_where_they_were_published():
+    good, poor = MachineScores(1.25, 0.44, 1.0, 0.99), MachineScores(1.33, 0.43, 0.98, 0.94)
+    base = ArmResult("no codebooks", (1.179, 46.36, 96.77), good, 0.0)
+    near, costly = (1.18, 46.33, 96.39), (1.269, 45.27, 63.65)
+    arms = [ArmResult("arm", told, scores, 0.0) for told in (near, costly, None) for scores in (good, poor)]
+    study = TokFSMStudy("cpu", 686, 1.248, 0.44, (1.1748, 0.4638), (base, *arms))
+    assert [study.accepted(arm) for arm in arms] == [True, False, None, None, True, False]
+    assert [row[-1] for row in study.rows()] == ["–", "yes", "no", "–", "–", "yes", "no"]
