@@ -104,7 +104,7 @@ def drawn_rows(result: Inspection) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for one in result.code_detection:
         code = by_name[one.unit]
-        auc = "too seldom" if math.isnan(one.auc) else f"{one.auc:.3f}"
+        auc = told(one.auc)
         rows.append((one.unit, f"{one.share:.3%}", auc, *_words(result, code)))
     return rows
 
