@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -101,7 +102,7 @@ def steering_figure(study: CodebookLanguage, theme: Theme = LIGHT) -> go.Figure:
         held = one.steering
         spread = np.random.default_rng(row).uniform(-0.24, 0.24, len(held.controls))
         figure.add_scatter(
-            x=[100 * x.success for x in held.controls], y=row + spread, mode="markers", name="random codes",
+            x=[100 * x.success for x in held.controls], y=(row + spread).tolist(), mode="markers", name="random codes",
             marker={"color": theme.muted, "size": 5, "opacity": 0.45}, showlegend=row == 0,
             customdata=[x.perplexity for x in held.controls],
             hovertemplate="random codes: %{x:.0f}%, perplexity %{customdata:.1f}<extra></extra>",
@@ -116,7 +117,11 @@ def steering_figure(study: CodebookLanguage, theme: Theme = LIGHT) -> go.Figure:
                 hovertemplate=f"{name}: %{{x:.0f}}%, perplexity {outcome.perplexity:.1f}{p}<extra></extra>",
             )  # fmt: skip
     figure.update_layout(template=template(theme), showlegend=True, margin={"l": 84, "t": 40})
-    figure.update_xaxes(title_text="texts with the word, %", range=[-3, 103], showgrid=True)
+    shares = [
+        x.success for one in found for x in (*one.steering.controls, one.steering.unsteered, one.steering.steered)
+    ]
+    most = max(10.0, 110 * max(shares, default=0.0))
+    figure.update_xaxes(title_text="texts with the word, %", range=[-0.03 * most, most], showgrid=True)
     ticks = [one.concept for one in found]
     return figure.update_yaxes(
         tickvals=list(range(len(ticks))), ticktext=ticks, range=[len(ticks) - 0.5, -0.5], showgrid=False
@@ -141,7 +146,7 @@ def codebook_language_page(study: CodebookLanguage, inspected: Mapping[str, Insp
         parts += _drawn_parts(name, inspection)
     page = AnalysisPage(
         name="Codebooks in a language model",
-        about=f"{study.model} · {study.dataset} · size {study.size}",
+        about=f"{Path(study.model).name} · {Path(study.dataset).name} · size {study.size}",
         lead=(
             "The model was finetuned with a codebook at every attention head, k codes of it active at a time, and "
             "without, on the same text for as many steps. Everything here is measured on held-out documents."
@@ -172,7 +177,7 @@ _DETECTION = (
 _STEERING = (
     "Codes of a word are active directly before it: by the lower bound of their precision on even documents at least "
     "four times as often as the word comes; the surest 64 from all heads. All are active at every token. Random codes "
-    "are of the same codebooks, one for each, among the 20 nearest in frequency."
+    "are of the same codebooks, one for each, among those nearest in frequency."
 )
 _STEERED = (
     "Precision: mean over the codes, on the half of the documents where they were chosen, and elsewhere. p: share of "
