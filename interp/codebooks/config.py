@@ -34,10 +34,10 @@ class CodebookConfig(Config):
     """Codes active at once in each codebook."""
     combine: Combine = "sum"
     """sum of the active codes (the paper), or their mean (its code); equal where k is 1."""
-    initial: Literal["normal", "kmeans"] = "normal"
-    """Codes to begin with: drawn from N(0, 1), or centres of clusters of the model's activations, at their scale. From
-    centres, `reconstruction` weighs distances at that scale, not at unit variance as in the paper: where activations
-    are small, 1 weighs less than it does there."""
+    initial: Literal["normal", "kmeans", "kmeans_scaled"] = "normal"
+    """Codes to begin with: drawn from N(0, 1), or centres of clusters of the model's normalised activations; scaled:
+    at the scale of the activations, so that heads, which write little, need not learn it again. `reconstruction` then
+    weighs distances at that scale: where activations are large (MLPs) it outweighs the loss of the next token."""
     initial_tokens: TokenCount = 20_000
     """Tokens that are clustered."""
     reconstruction: float = Field(1.0, ge=0.0)

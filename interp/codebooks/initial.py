@@ -20,8 +20,13 @@ N_ROUNDS = 10
 
 
 @torch.no_grad()
-def start_at_clusters(model: Model, codebooks: Codebooks, batches: Iterable[TokenBatch], *, seed: int) -> None:
-    """Put codes at the centres of the activations that stand at each hook without any codebook."""
+def start_at_clusters(
+    model: Model, codebooks: Codebooks, batches: Iterable[TokenBatch], *, seed: int, scaled: bool = False
+) -> None:
+    """Put codes at the centres of the activations that stand at each hook without any codebook.
+
+    `scaled` puts them, and the LayerNorm before, at the scale of the activations.
+    """
     held: dict[str, list[Tensor]] = {hook: [] for hook in codebooks.hooks}
     for batch in batches:
         positions = batch.position_ids if batch.attention_mask is None else None
@@ -29,7 +34,7 @@ def start_at_clusters(model: Model, codebooks: Codebooks, batches: Iterable[Toke
         for hook, x in acts.items():
             held[hook].append(x[batch.document.to(x.device) >= 0])
     for index, (hook, quantiser) in enumerate(codebooks.items()):
-        start_quantiser(quantiser, torch.cat(held[hook]), seed=seed + index)
+        start_quantiser(quantiser, torch.cat(held[hook]), seed=seed + index, scaled=scaled)
 
 
 @torch.no_grad()
@@ -50,12 +55,13 @@ def start_norm(quantiser: Quantiser, x: Float[Tensor, "n d"]) -> None:
 
 
 @torch.no_grad()
-def start_quantiser(quantiser: Quantiser, x: Float[Tensor, "n d"], *, seed: int) -> None:
-    """Spherical k-means in each group, at the scale of the activations; where k codes are added up, each is a share.
+def start_quantiser(quantiser: Quantiser, x: Float[Tensor, "n d"], *, seed: int, scaled: bool = False) -> None:
+    """Spherical k-means in each group of normalised activations; where k codes are added up, each is a share.
 
-    At that scale the reconstruction loss is no longer in units of variance, as it is in the paper.
+    `scaled` sets the LayerNorm first; the reconstruction loss is then in units of the activations.
     """
-    start_norm(quantiser, x)
+    if scaled:
+        start_norm(quantiser, x)
     generator = torch.Generator().manual_seed(seed)
     normed = quantiser.normalise(x)
     for group in range(quantiser.n_groups):

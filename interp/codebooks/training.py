@@ -99,8 +99,9 @@ def prepare_codebooks(config: CodebookConfig, model: Model, batches: Iterator[To
     # Weights from scratch were drawn from the seed itself: codes must not be the same numbers over again.
     torch.manual_seed(config.seed + (_CODES if config.from_scratch else 0))
     codebooks = new_codebooks(model, hooks, n_codes=config.n_codes, k=config.k, combine=config.combine)
-    if config.initial == "kmeans" and hooks:
-        start_at_clusters(model, codebooks, _enough(batches, config.initial_tokens), seed=config.seed)
+    if config.initial != "normal" and hooks:
+        sample, scaled = _enough(batches, config.initial_tokens), config.initial == "kmeans_scaled"
+        start_at_clusters(model, codebooks, sample, seed=config.seed, scaled=scaled)
     return codebooks
 
 

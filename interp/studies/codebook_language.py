@@ -185,7 +185,7 @@ def _trained(config: CodebookLanguageConfig, *, k: int | None, seed: int) -> tup
         at=() if k is None else ("attn",),
         n_codes=max(size.n_codes, k or 1),
         k=k or 1,
-        initial="kmeans",
+        initial="kmeans_scaled",
         initial_tokens=size.clustered,
         tokens=config.tokens or size.trained,
         schedule=Schedule(lr=config.lr, warmup_share=0.05, decay_share=0.9),

@@ -151,14 +151,17 @@ def test_dead_codes_are_put_at_activations_and_forget_their_momentum():
     assert quantiser.hits.sum() == 0
 
 
-def test_clusters_that_are_there_are_found():
+@pytest.mark.parametrize("scaled", [False, True])
+def test_clusters_that_are_there_are_found(scaled):
     torch.manual_seed(1)
     centres = F.layer_norm(torch.randn(4, 8), (8,))
     x = centres.repeat(50, 1) + 0.01 * torch.randn(200, 8)
     quantiser = Quantiser(8, n_codes=30)
-    start_quantiser(quantiser, x, seed=0)
+    start_quantiser(quantiser, x, seed=0, scaled=scaled)
     found = quantiser(x[None])
     assert reconstruction_loss(found) < 1e-3
+    # Unscaled, the norm is still the plain one.
+    assert torch.equal(quantiser.weight, torch.ones(1, 8)) is not scaled
     # Each centre's own cluster: tokens of one centre never share a code with those of another.
     labels = torch.arange(200) % 4
     for code in found.ids.unique().tolist():

@@ -46,7 +46,7 @@ def test_a_pretrained_run_that_was_cut_ends_with_the_same_bytes(stories_folder, 
     write_jsonl(tmp_path / "text.jsonl", invented_stories(120))
     settings = {
         "model": str(stories_folder), "dataset": str(tmp_path / "text.jsonl"), "device": "cpu", "n_codes": 20, "k": 2,
-        "initial": "kmeans", "initial_tokens": 500, "tokens": 6 * 256, "evaluation_tokens": 200,
+        "initial": "kmeans_scaled", "initial_tokens": 500, "tokens": 6 * 256, "evaluation_tokens": 200,
         "replace_dead_every": 2, "data": {"context_size": 64, "batch_tokens": 256, "heldout_share": 0.2},
         "recording": {"log_every": 1, "checkpoint_every": 3},
     }  # fmt: skip
