@@ -1,4 +1,4 @@
-"""The four notebooks of analyses: as they are committed, run small here, and run whole where there is time."""
+"""The notebooks of analyses: as they are committed, run small here, and run whole where there is time."""
 
 import ast
 import re
@@ -12,6 +12,14 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "notebooks"
 PLOTLY = "application/vnd.plotly.v1+json"
 SMALL = {
+    "codebooks": {
+        "BASE_STEPS": 20,
+        "CODE_STEPS": 10,
+        "N_ROWS": 16,
+        "N_CONTROLS": 2,
+        "LANGUAGE_TOKENS": 3000,
+        "INSPECTED": 6000,
+    },
     "patching": {"STEPS": 30, "N_PAIRS": 6},
     "probing": {"N_TEXTS": 250, "EXAMPLES": 150},
     "future_lens": {"TUNED_TOKENS": 2048, "EXAMPLES": 256, "EVALUATION": 24, "COUNTED": 20_000},
@@ -70,8 +78,9 @@ def shown_by(cells):
     return shown
 
 
-# Lenses train and measure twice over, patching goes through every component: too long for every run, however small.
-LONG = ("future_lens", "patching")
+# Lenses train and measure twice over, patching goes through every component, codes are counted on much text: too long
+# for every run, however small.
+LONG = ("codebooks", "future_lens", "patching")
 RUN_SMALL = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NAMES]
 
 
