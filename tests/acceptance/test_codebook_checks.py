@@ -148,4 +148,4 @@ def test_help_says_what_has_to_run_first_and_which_pairs_are_shown():
     told = " ".join(_invoke("inspect", "--help").output.split())
     assert "neighbouring codebooks" in told
     assert "--neurons" in told
-    assert "not at unit variance" in " ".join(_invoke("train", "--help").output.split())
+    assert "outweighs the loss of the next token" in " ".join(_invoke("train", "--help").output.split())

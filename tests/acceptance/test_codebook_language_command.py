@@ -12,7 +12,7 @@ from tests.browsing import Visit, launched_browser
 
 
 def _run(out):
-    short = ["--size", "tiny", "--k", "2", "--tokens", "1024", "--concepts", "dog", "--out", str(out)]
+    short = ["--size", "tiny", "--k", "2", "--tokens", "1024", "--concepts", "she", "--out", str(out)]
     result = CliRunner().invoke(cli, ["study", "codebook-language", *short, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -42,7 +42,7 @@ def test_the_same_command_goes_on_with_what_is_there(ran):
     out, held = ran
     kept = {path: sha256_of(path) for path in out.rglob("*.safetensors")}
     # As if it had been interrupted before the word was steered.
-    (out / "steering" / "dog.json").unlink()
+    (out / "steering" / "she.json").unlink()
     again = _run(out)
     assert again["arms"] == held["arms"]
     assert again["steerings"] == held["steerings"]
