@@ -51,7 +51,7 @@ def test_every_page_says_where_it_comes_from(visit, tab):
     page.wait_for_function("() => document.documentElement.dataset.shown === 'provenance'")
 
 
-@pytest.mark.parametrize(("tab", "figures"), [("overview", 2), ("training", 6)])
+@pytest.mark.parametrize(("tab", "figures"), [("overview", 2), ("training", 7)])
 def test_figures_are_drawn_and_follow_the_theme(visit, tab, figures):
     page = visit.open(f"#/{tab}")
     page.wait_for_function(
