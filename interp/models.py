@@ -158,10 +158,13 @@ class Model:
         """
         try:
             from transformer_lens.model_bridge import TransformerBridge
+            from transformer_lens.model_bridge.sources.transformers import helpers
         except ImportError:
             raise MissingDependencyError(
                 "transformer-lens is not installed; Model.bridge needs it: pip install 'interp-workbench[bridge]'"
             ) from None
+        # For some families TransformerLens 4.3 runs pip to fetch torchvision, and a newer torch with it.
+        helpers._ensure_torchvision = lambda: False
         twin, tokenizer = copy.deepcopy(self.hf), copy.deepcopy(self.tokenizer)
         detach_all(twin)
         # Without these facts the bridge would load the tokenizer a second time, perhaps from the network.

@@ -1,5 +1,8 @@
 """The same name means the same tensor as in TransformerLens, on random and on real models."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -56,3 +59,14 @@ def test_logits_of_the_bridge_are_the_model_s(kind):
     model = tiny_model(kind)
     with torch.no_grad():
         torch.testing.assert_close(model.bridge(tiny_tokens()), model.hf(tiny_tokens()).logits)
+
+
+def test_a_bridge_installs_nothing(monkeypatch):
+    from transformer_lens.model_bridge.sources.transformers import helpers
+
+    bridge, called = tiny_model("llama").bridge, []
+    monkeypatch.setattr("subprocess.check_call", lambda *given, **more: called.append(given))
+    # As it asks for a model that also sees, in a folder that holds no processor, with torchvision out of reach.
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    helpers.load_modality_processor(bridge, SimpleNamespace(is_multimodal=True), "nowhere", False, None)
+    assert called == []
