@@ -76,8 +76,12 @@ def test_pointing_at_a_curve_reads_all_at_that_step_and_holds_the_page(browser, 
     writer.write()
     visit = _visit(browser, writer.path)
     page = visit.page
-    page.hover(".chart[data-name=variance] svg", position={"x": 120, "y": 60})
-    words = page.inner_text(".chart[data-name=l0] figcaption")
+    for x in (120, 121, 120, 121):
+        page.hover(".chart[data-name=variance] svg", position={"x": x, "y": 60})
+        words = page.inner_text(".chart[data-name=l0] figcaption")
+        # On a busy machine a refresh that began before the pointer came may draw once more.
+        if "step " in words:
+            break
     assert "step " in words
     step = int(words.split("step ")[1].split(",")[0])
     assert 1 < step < 40
