@@ -9,8 +9,9 @@ import numpy as np
 
 from dashboards.analysis_page import AnalysisPage, EvidencePart, FigurePart, Part, TablePart, render_analysis
 from dashboards.codebook_view import books_figure, detection_figure, grid_figure, steering_figure, transition_figure
-from interp.codebooks.inspected import Inspection, detected_rows, told
+from interp.codebooks.inspected import Inspection, detected_rows
 from interp.codebooks.inspection import CodeContext, CodeFacts, Counted, transition_matrix
+from interp.codebooks.measured import told
 from interp.codebooks.prompt_grid import PromptGrid
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.steered import COLUMNS, DEFINED, CodeSteering

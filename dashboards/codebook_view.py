@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards.theme import CATEGORIES, LIGHT, Theme, template
 from interp.codebooks.inspected import Inspection
+from interp.codebooks.measured import UNMEASURED
 from interp.codebooks.prompt_grid import PromptGrid
 from interp.codebooks.steered import CodeSteering
 
@@ -98,7 +99,7 @@ def detection_figure(result: Inspection, theme: Theme = LIGHT) -> go.Figure:
                 hovertemplate=f"{name}: median {middle:.3f}<extra></extra>",
             )  # fmt: skip
         else:
-            figure.add_annotation(x=0.5, y=row, text="not measured", showarrow=False, font={"color": theme.muted})
+            figure.add_annotation(x=0.5, y=row, text=UNMEASURED, showarrow=False, font={"color": theme.muted})
     figure.add_vline(x=0.5, line={"color": theme.muted, "width": 1, "dash": "dot"})
     figure.update_layout(template=template(theme), margin={"l": 72})
     figure.update_xaxes(title_text="detection AUC on documents of which nothing was shown", range=[0.3, 1.02])

@@ -76,6 +76,11 @@ class DataConfig(Config):
     mask: MaskPolicy = MaskPolicy()
     """Tokens left out of training and evaluation."""
 
+    @property
+    def judged_split(self) -> Split:
+        """What figures are measured on: held-out text where some is kept apart, otherwise all of it."""
+        return "heldout" if self.heldout_share > 0 else "all"
+
 
 # Documents are grouped so that rows can be packed and sorted by length with bounded memory and a small cursor.
 _GROUP_DOCUMENTS = 512

@@ -1,39 +1,33 @@
 """`interp codebook`: a model finetuned with discrete codes inside, and what its codes are about."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
+from interp.cli.codebook_run import open_codes, provenance_of, record_of, texts_of
+from interp.cli.codebook_steer import command as steer
 from interp.cli.evaluate import COUNT
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, print_facts, print_grid
 from interp.codebooks.config import CodebookConfig
 from interp.codebooks.evaluation import LanguageScores
-from interp.codebooks.files import CodebookModel, load_codebook_model
-from interp.codebooks.inspected import Inspection, detected_rows, inspect_run, told
-from interp.codebooks.names import CodeName
-from interp.codebooks.precision import halves
+from interp.codebooks.files import load_codebook_model
+from interp.codebooks.inspected import Inspection, detected_rows, inspect_run
+from interp.codebooks.measured import told
 from interp.codebooks.prompt_grid import PromptGrid, prompt_grid
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.search import (
     FoundCode,
-    expression_of,
     matching_tokens,
     read_word_sets,
     search_codes,
     token_matches,
 )
-from interp.codebooks.steered import COLUMNS, CodeSteering
-from interp.codebooks.steering import steer_codes
-from interp.codebooks.toward import before_matches, mean_prediction
 from interp.codebooks.training import train_codebooks
-from interp.datasets import open_stream
 from interp.errors import ConfigError
 from interp.prompts import encode_prompts
 from interp.recording import progress_of_stages
-from interp.runs import this_command
 from interp.storage import make_folder, write_text
 
 _EXAMPLES = """\b
@@ -63,11 +57,6 @@ Examples:
   interp codebook search runs/codes "(dog|cat)"
   interp codebook search runs/codes --token dog
   interp codebook search runs/codes --words animals.json --n 5
-"""
-_STEER_EXAMPLES = """\b
-Examples:
-  interp codebook steer runs/codes --codes 2.attn.1.731 "Once upon a time" --pattern dog
-  interp codebook steer runs/codes --codes 2.attn.1.731,3.attn.0.12 "Once upon a time" --pattern dog --where generated
 """
 
 
@@ -145,8 +134,8 @@ def inspect(
     shown tells where they are active elsewhere, beside 30 neurons. Neurons are those of the base model, or of a plain
     finetune (--neurons). Writes inspection.json, the record that `search` and `steer` ask, and a page.
     """
-    held = _with_codes(run)
-    texts = _token_texts(held)
+    held = open_codes(run)
+    texts = texts_of(held)
     sets = None if words is None else read_word_sets(words)
     if prompt is not None:
         # Whatever is wrong is told before the pass, and before anything is written.
@@ -163,7 +152,7 @@ def inspect(
             word_sets=sets,
             seed=seed,
             neurons=rivals,
-            provenance=_provenance(held, seed) | {"data": dataset or held.config.dataset},
+            provenance=provenance_of(held, seed) | {"data": dataset or held.config.dataset},
             on_progress=tell,
         )
     grid = prompt_grid(held.model, held.codebooks, _first_text(record, texts) if prompt is None else prompt, record)
@@ -175,33 +164,6 @@ def inspect(
         print_facts("", result.to_json() | {"prompt": grid.to_json()}, as_json=True)
     else:
         _print_inspection(result, page)
-
-
-def _with_codes(run: Path) -> CodebookModel:
-    held = load_codebook_model(run)
-    if not held.codebooks.hooks:
-        raise ConfigError(f"{run}: is a plain finetune without codebooks; give a run that has some")
-    return held
-
-
-def _token_texts(held: CodebookModel) -> list[str]:
-    from dashboards.tokens import token_texts
-
-    return token_texts(held.model.tokenizer)
-
-
-def _provenance(held: CodebookModel, seed: int) -> dict[str, Any]:
-    manifest = held.folder.run.manifest()
-    return {
-        "command": this_command(),
-        "seed": seed,
-        "base model": manifest.model.get("name"),
-        "base model hash": manifest.model.get("content_hash"),
-        "finetuned model hash": held.model.content_hash,
-        "data": manifest.data.get("dataset"),
-        "codebooks at": ", ".join(held.config.at),
-        "codes, active at once": f"{held.config.n_codes}, {held.config.k}",
-    }
 
 
 def _first_text(record: CodeRecord, texts: list[str]) -> str:
@@ -257,8 +219,8 @@ def search(run: Path, pattern: str | None, token: str | None, words: Path | None
     """
     if sum(given is not None for given in (pattern, token, words)) != 1:
         raise ConfigError("give one of PATTERN, --token and --words")
-    held = _with_codes(run)
-    record, texts = _record(held), _token_texts(held)
+    held = open_codes(run)
+    record, texts = record_of(held), texts_of(held)
     found: dict[str, tuple[FoundCode, ...]] = {}
     if words is not None:
         for label, members in read_word_sets(words).items():
@@ -270,17 +232,6 @@ def search(run: Path, pattern: str | None, token: str | None, words: Path | None
     else:
         found[str(pattern)] = search_codes(record, matching_tokens(record, str(pattern), texts), n=n)
     _print_found(found, as_json)
-
-
-def _record(held: CodebookModel) -> CodeRecord:
-    """Raises: ConfigError if there is none yet; ArtifactError if it is damaged or of other weights."""
-    path = held.folder.record_path
-    if not path.exists():
-        run = held.folder.run.path
-        raise ConfigError(f"{run}: has no record of its codes yet; run `interp codebook inspect {run}` first")
-    record = CodeRecord.load(path)
-    record.check_model(held.model.content_hash, path)
-    return record
 
 
 def _is_in(record: CodeRecord, token_ids: list[int]) -> Any:
@@ -303,113 +254,4 @@ def _print_found(found: dict[str, tuple[FoundCode, ...]], as_json: bool) -> None
         print_grid(f"Codes for {label!r}", ("", "precision", "recall", "where chosen", "active on"), rows)
 
 
-@command.command("steer", epilog=_STEER_EXAMPLES)
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("prompt")
-@click.option("--codes", required=True, help="Codes to activate, such as 2.attn.1.731, separated by commas.")
-@click.option("--pattern", required=True, help="Regular expression that a text must match to count as a success.")
-@click.option(
-    "--where", default="all", show_default=True, help="all, prompt, generated, last, or positions from 0: 3,4,5."
-)
-@click.option("--texts", default=50, show_default=True, type=click.IntRange(min=1), help="Texts to write, each time.")
-@click.option("--new-tokens", default=30, show_default=True, type=click.IntRange(min=1), help="Tokens of each.")
-@click.option("--controls", default=100, show_default=True, type=click.IntRange(min=0), help="Sets of random codes.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of texts and controls.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write steering.json and steering.html into.")
-@json_option
-def steer(
-    run: Path,
-    prompt: str,
-    codes: str,
-    pattern: str,
-    where: str,
-    texts: int,
-    new_tokens: int,
-    controls: int,
-    seed: int,
-    out: Path | None,
-    as_json: bool,
-) -> None:
-    """Activate codes while the model writes: success, perplexity and shift, beside random codes as frequent.
-
-    `interp codebook inspect RUN` has to run first: how frequent codes are is asked of its record. A code that is not
-    active already takes the place of the least similar one. Perplexity is what the model without steering gives to the
-    texts. The shift is the Jensen-Shannon divergence of next-token predictions from those without the codes, in nats;
-    the distance is that of predictions from the model's own directly before a match of the pattern, relative to that
-    without the codes: no intervention is 1, and less is nearer.
-    """
-    held = _with_codes(run)
-    record = _record(held)
-    names = [CodeName.parse(code, held.codebooks) for code in codes.split(",")]
-    places = _where(where)
-    expression = expression_of(pattern)
-    if out is not None:
-        make_folder(out)
-    with progress_of_stages() as tell:
-        result = steer_codes(
-            held.model,
-            held.codebooks,
-            record,
-            names,
-            prompt,
-            pattern,
-            neutral=_neutral(held),
-            where=places,
-            n_texts=texts,
-            new_tokens=new_tokens,
-            n_controls=controls,
-            seed=seed,
-            target=_predictions_before(held, record, expression),
-            provenance=_provenance(held, seed),
-            on_progress=lambda done, total: tell("random codes", done, total),
-        )
-    if out is not None:
-        _write_steering(result, out)
-    if as_json:
-        print_facts("", result.to_json(), as_json=True)
-    else:
-        print_grid(f"{pattern!r} behind {prompt!r}, {texts} texts", COLUMNS, result.rows())
-        print_grid("Texts", ("", ""), [("steered", text.replace("\n", "↵")) for text in result.texts[:4]])
-        print_facts("", {}, as_json=False, shown=result.shown())
-
-
-def _where(text: str) -> Any:
-    if text in ("all", "prompt", "generated", "last"):
-        return text
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"where: got {text!r}; expected all, prompt, generated, last or positions such as 3,4,5"
-        ) from None
-
-
-def _predictions_before(held: CodebookModel, record: CodeRecord, expression: re.Pattern[str]) -> Any:
-    """The model's own mean prediction directly before a match on odd documents of the record; None without any."""
-    _, judge = halves(record)
-    wanted = before_matches(record, expression, _token_texts(held)) & judge
-    if not wanted.any():
-        return None
-    source, config = record.source, held.config
-    stream = open_stream(source["dataset"], held.model, config.data, split=source["split"])  # type: ignore[arg-type]
-    return mean_prediction(held, stream, wanted)
-
-
-def _neutral(held: CodebookModel, n_texts: int = 8, n_tokens: int = 48) -> list[str]:
-    """The beginnings of held-out texts."""
-    split = "heldout" if held.config.data.heldout_share > 0 else "all"
-    stream = open_stream(held.config.dataset, held.model, held.config.data, split=split)  # type: ignore[arg-type]
-    found: list[str] = []
-    for batch in stream.iter_pass():
-        for row, real in zip(batch.token_ids, batch.document >= 0, strict=True):
-            found.append(str(held.model.tokenizer.decode(row[real][:n_tokens], skip_special_tokens=True)))
-            if len(found) == n_texts:
-                return found
-    return found
-
-
-def _write_steering(result: CodeSteering, out: Path) -> None:
-    from dashboards.codebook_page import code_steering_page
-
-    result.save(out / "steering.json")
-    write_text(out / "steering.html", code_steering_page(result))
+command.add_command(steer)

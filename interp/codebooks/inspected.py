@@ -25,6 +25,7 @@ from interp.codebooks.inspection import (
     raised_tokens,
     transitions,
 )
+from interp.codebooks.measured import told
 from interp.codebooks.names import CodeName
 from interp.codebooks.neurons import iter_neurons
 from interp.codebooks.precision import LEAST_FIRINGS, Detected, Detector, best_codes_of
@@ -123,11 +124,6 @@ class Inspection:
         return float(np.median(values)) if values else math.nan
 
 
-def told(value: float | None) -> str:
-    """A share or an AUC, where it was measured."""
-    return "not measured" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
 def detected_rows(result: Inspection) -> list[tuple[str, ...]]:
     """Cells for each label: code, precision, recall, neuron, its precision, tokens to find; spaces can be seen."""
     return [
@@ -205,7 +201,7 @@ def _split_of(config: CodebookConfig, dataset: str) -> tuple[Split, str]:
     """The split of a data set that is looked at, and what it is to training."""
     if dataset != config.dataset:
         return "all", "other"
-    return ("heldout", "heldout") if config.data.heldout_share > 0 else ("all", "all")
+    return config.data.judged_split, config.data.judged_split
 
 
 def _codes(held: CodebookModel, record: CodeRecord, seed: int) -> tuple[CodeFacts, ...]:

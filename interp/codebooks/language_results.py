@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from interp.codebooks.detection import Detection
 from interp.codebooks.evaluation import Interval, LanguageScores
+from interp.codebooks.measured import middle, told
 from interp.codebooks.steered import CodeSteering
 from interp.errors import ArtifactError
 from interp.storage import read_json, write_json
@@ -79,8 +80,6 @@ class ConceptSteering:
     """Steering by all codes of a word, chosen by their precision on one half of the documents.
 
     precision: mean over the codes, where chosen and on the other half; base_rate: of tokens that the word follows.
-    toward: divergence of next-token distributions on neutral text from the model's own before the word, relative to
-    that without intervention, which is 1; toward_controls: of the same random codes as in `steering`.
     """
 
     concept: str
@@ -89,19 +88,11 @@ class ConceptSteering:
     base_rate: float
     precision: tuple[float, float]
     steering: CodeSteering
-    toward: float
-    toward_controls: tuple[float, ...]
-
-    @property
-    def p_toward(self) -> float:
-        """Share of controls that come as near to the word, these codes counted in."""
-        return (1 + sum(one <= self.toward for one in self.toward_controls)) / (1 + len(self.toward_controls))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         held = {name: getattr(self, name) for name in self.__slots__}
-        held |= {name: list(held[name]) for name in ("precision", "toward_controls")}
-        return held | {"steering": self.steering.to_json(), "p_toward": self.p_toward}
+        return held | {"precision": list(self.precision), "steering": self.steering.to_json()}
 
     @staticmethod
     def from_json(held: Mapping[str, Any]) -> "ConceptSteering":
@@ -109,7 +100,6 @@ class ConceptSteering:
         values = {name: held[name] for name in ConceptSteering.__slots__}
         values["steering"] = CodeSteering.from_json(held["steering"])
         values["precision"] = (float(held["precision"][0]), float(held["precision"][1]))
-        values["toward_controls"] = tuple(held["toward_controls"])
         return ConceptSteering(**values)
 
 
@@ -221,7 +211,7 @@ def steered_row(one: ConceptSteering) -> tuple[str, ...]:
         *(f"{precision:.1%}" for precision in one.precision),
         f"{held.unsteered.success:.0%}",
         f"{held.steered.success:.0%}",
-        _middle([control.success for control in held.controls], ".0%"),
+        middle([control.success for control in held.controls], ".0%"),
         f"{held.p:.3f}",
     )
 
@@ -233,19 +223,11 @@ def cost_row(one: ConceptSteering) -> tuple[str, ...]:
         one.concept,
         f"{held.unsteered.perplexity:.1f}",
         f"{held.steered.perplexity:.1f}",
-        _middle([control.perplexity for control in held.controls], ".1f"),
-        f"{one.toward:.3f}",
-        _middle(one.toward_controls, ".3f"),
-        f"{one.p_toward:.3f}",
+        middle([control.perplexity for control in held.controls], ".1f"),
+        told(held.steered.toward),
+        middle([control.toward for control in held.controls], ".3f"),
+        told(held.p_toward),
     )
-
-
-def _middle(values: Sequence[float], form: str) -> str:
-    """The median and the middle 95%."""
-    if not values:
-        return "–"
-    low, middle, high = np.quantile(values, (0.025, 0.5, 0.975)).tolist()
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _medians(one: CodeSample) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Axes: n tokens.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,21 +44,32 @@ def expression_of(pattern: str) -> re.Pattern[str]:
         raise ConfigError(f"got pattern {pattern!r}: {error}; give a regular expression of Python") from None
 
 
-def matching_tokens(record: CodeRecord, pattern: str, texts: Sequence[str]) -> Bool[ndarray, " n"]:
-    """Tokens at which a match of the regular expression ends: only there has the model read all of it.
+def iter_matches(
+    record: CodeRecord, expression: re.Pattern[str], texts: Sequence[str]
+) -> Iterator[tuple[Int[ndarray, " m"], Int[ndarray, " m"], re.Match[str]]]:
+    """Every match that holds a character, none across rows or documents, with the tokens it was looked for in.
 
-    `texts` is what each token id adds to a text.
-    Raises: ConfigError if it is empty or no regular expression.
+    Shapes: places of these m tokens in the record, and where in their joined text each of them ends. `texts` is what
+    each token id adds to a text.
     """
-    expression = expression_of(pattern)
-    found = np.zeros(len(record), dtype=bool)
     edges = np.flatnonzero((np.diff(record.row) != 0) | (np.diff(record.document) != 0)) + 1
     for places in np.split(np.arange(len(record)), edges):
         pieces = [texts[token] for token in record.token_ids[places]]
         ends = np.cumsum([len(piece) for piece in pieces])
         for match in expression.finditer("".join(pieces)):
             if match.end() > match.start():
-                found[places[int(np.searchsorted(ends, match.end()))]] = True
+                yield places, ends, match
+
+
+def matching_tokens(record: CodeRecord, pattern: str, texts: Sequence[str]) -> Bool[ndarray, " n"]:
+    """Tokens at which a match of the regular expression ends: only there has the model read all of it.
+
+    `texts` is what each token id adds to a text.
+    Raises: ConfigError if it is empty or no regular expression.
+    """
+    found = np.zeros(len(record), dtype=bool)
+    for places, ends, match in iter_matches(record, expression_of(pattern), texts):
+        found[places[int(np.searchsorted(ends, match.end()))]] = True
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from interp.codebooks.measured import UNMEASURED, middle, told
 from interp.errors import ArtifactError
 from interp.storage import read_json, write_json
 
@@ -72,16 +73,16 @@ class CodeSteering:
 
     def shown(self) -> dict[str, str]:
         """What the table leaves out, by name."""
-        told = {
+        cells = {
             "success against random codes": _p(self.p),
             "distance against random codes": _p(self.p_toward),
-            "shift, of that of random codes": f"{self.relative_shift:.2f}" if self.relative_shift >= 0 else UNMEASURED,
+            "shift, of that of random codes": told(self.relative_shift, ".2f"),
         }
         if len(self.controls) < self.asked_sets:
-            told["sets of random codes"] = f"{len(self.controls)} that differ, of {self.asked_sets} asked for"
+            cells["sets of random codes"] = f"{len(self.controls)} that differ, of {self.asked_sets} asked for"
         if self.new_tokens < self.asked_tokens:
-            told["tokens of a text"] = f"{self.new_tokens}, not {self.asked_tokens}: the context is full"
-        return told
+            cells["tokens of a text"] = f"{self.new_tokens}, not {self.asked_tokens}: the context is full"
+        return cells
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined becomes None."""
@@ -128,7 +129,8 @@ class CodeSteering:
         found = [("unsteered", *_cells(self.unsteered)), (", ".join(self.codes), *_cells(self.steered))]
         if self.controls:
             columns = ([getattr(one, name) for one in self.controls] for name in SteeredOutcome.__slots__)
-            found.append((f"{len(self.controls)} sets of random codes, median (95%)", *map(_middle, columns)))
+            name = f"{len(self.controls)} sets of random codes, median (95%)"
+            found.append((name, *(middle(column, ".3g") for column in columns)))
         return found
 
     def _repr_html_(self) -> str:
@@ -138,7 +140,6 @@ class CodeSteering:
         return f"<table><caption>success: {_p(self.p)}</caption><tr>{heads}</tr>{rows}</table>"
 
 
-UNMEASURED = "not measured"
 COLUMNS = ("", "success", "perplexity", "shift, nats", "distance (none = 1)")
 DEFINED = (
     "Shift: Jensen-Shannon divergence of the next-token distributions on neutral text, with the codes active at every "
@@ -153,13 +154,5 @@ def _p(value: float) -> str:
     return UNMEASURED if math.isnan(value) else f"p {value:.3f}"
 
 
-def _middle(values: list[Any]) -> str:
-    if None in values:
-        return UNMEASURED
-    low, middle, high = np.quantile(values, (0.025, 0.5, 0.975))
-    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
-
-
 def _cells(outcome: SteeredOutcome) -> tuple[str, ...]:
-    toward = UNMEASURED if outcome.toward is None else f"{outcome.toward:.3f}"
-    return f"{outcome.success:.3f}", f"{outcome.perplexity:.2f}", f"{outcome.jsd:.4f}", toward
+    return f"{outcome.success:.3f}", f"{outcome.perplexity:.2f}", f"{outcome.jsd:.4f}", told(outcome.toward)

@@ -1,6 +1,6 @@
-"""Whether predictions with codes put in come near to those that the model itself makes before a pattern.
+"""What the model itself predicts before a pattern, and the texts on which predictions with codes are held to it.
 
-Axes: n tokens, b rows, t position, v vocabulary.
+Axes: n tokens, v vocabulary.
 """
 
 import re
@@ -13,16 +13,12 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from interp.codebooks.activation import Activation
 from interp.codebooks.batches import LanguageBatch
-from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.files import CodebookModel
-from interp.codebooks.insertion import Insertion
-from interp.codebooks.names import CodeName
 from interp.codebooks.record import CodeRecord
+from interp.codebooks.search import iter_matches
 from interp.datasets import TokenStream
 from interp.errors import DataError
-from interp.prompts import Prompts
 
 
 def before_matches(record: CodeRecord, expression: re.Pattern[str], texts: Sequence[str]) -> Bool[ndarray, " n"]:
@@ -31,15 +27,11 @@ def before_matches(record: CodeRecord, expression: re.Pattern[str], texts: Seque
     `texts` is what each token id adds to a text.
     """
     found = np.zeros(len(record), dtype=bool)
-    edges = np.flatnonzero((np.diff(record.row) != 0) | (np.diff(record.document) != 0)) + 1
-    for places in np.split(np.arange(len(record)), edges):
-        pieces = [texts[token] for token in record.token_ids[places]]
-        ends = np.cumsum([len(piece) for piece in pieces])
-        for match in expression.finditer("".join(pieces)):
-            # The token that ends behind the match's first letter holds it; a space may belong to that token.
-            first = int(np.searchsorted(ends, match.start() + 1))
-            if first > 0 and match.end() > match.start():
-                found[places[first - 1]] = True
+    for places, ends, match in iter_matches(record, expression, texts):
+        # The token that ends behind the match's first letter holds it; a space may belong to that token.
+        first = int(np.searchsorted(ends, match.start() + 1))
+        if first > 0:
+            found[places[first - 1]] = True
     return found
 
 
@@ -69,12 +61,12 @@ def mean_prediction(held: CodebookModel, stream: TokenStream, where: Bool[ndarra
     return total / n
 
 
-@torch.no_grad()
-def toward(held: CodebookModel, codes: Sequence[CodeName], prompts: Prompts, target: Float[Tensor, " v"]) -> float:
-    """Mean divergence over tokens of the next-token distributions, with codes active at all of them, from a target."""
-    ids = prompts.token_ids.to(held.model.device)
-    edits = Activation(codes, held.codebooks, "all", ids.shape[1]).edits()
-    forward: Any = held.model.hf
-    with Insertion(held.model, held.codebooks, choose=edits):
-        p = forward(ids, use_cache=False).logits.float().softmax(2)
-    return float(jensen_shannon(p, target.expand_as(p))[prompts.real.to(ids.device)].mean())
+def neutral_texts(held: CodebookModel, stream: TokenStream, n_texts: int = 8, n_tokens: int = 48) -> list[str]:
+    """The beginnings of rows of text, on which predictions are compared."""
+    found: list[str] = []
+    for batch in stream.iter_pass():
+        for row, real in zip(batch.token_ids, batch.document >= 0, strict=True):
+            found.append(str(held.model.tokenizer.decode(row[real][:n_tokens], skip_special_tokens=True)))
+            if len(found) == n_texts:
+                return found
+    return found

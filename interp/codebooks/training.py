@@ -14,7 +14,7 @@ from interp.codebooks.files import CodebookFolder, save_codebooks
 from interp.codebooks.initial import start_at_clusters
 from interp.codebooks.insertion import Codebooks, Insertion, new_codebooks, site_hooks
 from interp.codebooks.task import CodebookTask
-from interp.datasets import Split, TokenStream, open_stream
+from interp.datasets import TokenStream, open_stream
 from interp.errors import DataError
 from interp.fitting import fit_in_folder
 from interp.loop import BatchSource
@@ -47,8 +47,7 @@ def train_codebooks(config: CodebookConfig, *, resume: bool = False) -> Codebook
         return CodebookFolder.open(config.out)
     model = load_model(config.model, device=config.device)
     stream = open_stream(config.dataset, model, config.data)
-    split: Split = "heldout" if config.data.heldout_share > 0 else "all"
-    heldout = stream.with_split(split)
+    heldout = stream.with_split(config.data.judged_split)
     # Before a run folder is begun: a mistake would otherwise block the command that mends it.
     site_hooks(model, config.at, config.layers)
     for text in (stream, heldout):
@@ -62,7 +61,7 @@ def train_codebooks(config: CodebookConfig, *, resume: bool = False) -> Codebook
     codebooks = prepare_codebooks(config, tuned, stream.iter_pass())
     folder = fit_codebooks(config, CodebookFolder(run), tuned, codebooks, batches)
     with Insertion(tuned, codebooks):
-        scores = score_language(tuned, heldout.iter_pass(), n_tokens=config.evaluation_tokens, split=split)
+        scores = score_language(tuned, heldout.iter_pass(), n_tokens=config.evaluation_tokens, split=heldout.split)
     scores.save(run.evaluation_path)
     run.write_manifest(run.manifest().model_copy(update={"status": "finished"}))
     return folder

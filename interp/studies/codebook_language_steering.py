@@ -17,11 +17,10 @@ from interp.codebooks.language_results import ConceptSteering
 from interp.codebooks.names import CodeName
 from interp.codebooks.precision import halves
 from interp.codebooks.record import CodeRecord
-from interp.codebooks.steering import Progress, random_sets, steer_codes
-from interp.codebooks.toward import before_matches, mean_prediction, toward
+from interp.codebooks.steering import Progress, steer_codes
+from interp.codebooks.toward import before_matches, mean_prediction, neutral_texts
 from interp.datasets import TokenStream
 from interp.errors import DataError
-from interp.prompts import encode_prompts
 
 LEAST_LIFT = 4.0
 """A code of a word is, by the lower bound of its precision, this many times as precise as the base rate."""
@@ -116,18 +115,13 @@ def steer_concept(scene: Scene, word: str, *, on_progress: Progress | None = Non
     k = next(quantiser.k for _, quantiser in held.codebooks.items())
     # Some of the model's own codes stay, where several are active.
     chosen = concept_codes(record, wanted, per_book=max(1, k - 2), least_lift=LEAST_LIFT)
-    neutral = neutral_texts(held, scene.stream)
+    _, judge = halves(record)
     steering = steer_codes(
-        held.model, held.codebooks, record, chosen.codes, scene.prompt, word_pattern(word), neutral=neutral,
-        where="all", n_texts=scene.n_texts, new_tokens=scene.new_tokens, n_controls=scene.n_controls, seed=scene.seed,
+        held.model, held.codebooks, record, chosen.codes, scene.prompt, word_pattern(word),
+        neutral=neutral_texts(held, scene.stream), where="all", n_texts=scene.n_texts, new_tokens=scene.new_tokens,
+        n_controls=scene.n_controls, seed=scene.seed, target=mean_prediction(held, scene.stream, wanted & judge),
         on_progress=on_progress,
     )  # fmt: skip
-    _, judge = halves(record)
-    target = mean_prediction(held, scene.stream, wanted & judge)
-    prompts = encode_prompts(held.model, neutral)
-    without = toward(held, (), prompts, target)
-    # The same draws as in steer_codes.
-    controls = random_sets(record, chosen.codes, scene.n_controls, np.random.default_rng(scene.seed))
     return ConceptSteering(
         word,
         scene.arm,
@@ -135,17 +129,4 @@ def steer_concept(scene: Scene, word: str, *, on_progress: Progress | None = Non
         float(wanted.mean()),
         chosen.precision,
         steering,
-        toward(held, chosen.codes, prompts, target) / without,
-        tuple(toward(held, codes, prompts, target) / without for codes in controls),
     )
-
-
-def neutral_texts(held: CodebookModel, stream: TokenStream, n_texts: int = 8, n_tokens: int = 48) -> list[str]:
-    """The beginnings of rows of held-out text."""
-    found: list[str] = []
-    for batch in stream.iter_pass():
-        for row, real in zip(batch.token_ids, batch.document >= 0, strict=True):
-            found.append(str(held.model.tokenizer.decode(row[real][:n_tokens], skip_special_tokens=True)))
-            if len(found) == n_texts:
-                return found
-    return found

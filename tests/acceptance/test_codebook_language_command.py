@@ -34,8 +34,9 @@ def test_models_codes_and_steering_are_told(ran):
     (sample,) = held["samples"]
     assert len(sample["codes"]) == len(sample["neurons"]) == 30
     (word,) = held["steerings"]
-    assert len(word["steering"]["controls"]) == len(word["toward_controls"]) == 3
-    assert 0 < word["p_toward"] <= 1
+    assert len(word["steering"]["controls"]) == 3
+    assert all(control["toward"] > 0 for control in word["steering"]["controls"])
+    assert 0 < word["steering"]["p_toward"] <= 1
 
 
 def test_the_same_command_goes_on_with_what_is_there(ran):
