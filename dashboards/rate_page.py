@@ -46,7 +46,7 @@ _LEAD = (
     "number and then which set of so many; each on or off by its own frequency; one after the other by their "
     "frequencies), the parts of a grouped, residual or latent codebook apart. Values: by a uniform quantiser between "
     "each feature's smallest and largest value, the cells entropy coded; codebooks have none. What both ends know is "
-    "not counted: the dictionary, frequencies, ranges. Frequencies are those of the same text."
+    "not counted: the dictionary, frequencies, ranges. Frequencies and ranges are those of the same text."
 )
 
 

@@ -9,7 +9,7 @@ from interp.cli.codebook_run import open_codes, provenance_of, record_of, texts_
 from interp.cli.codebook_steer import command as steer
 from interp.cli.evaluate import COUNT
 from interp.cli.options import ConfigCommand, config_options, overrides_from
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, make_place, print_facts, print_grid
 from interp.codebooks.config import CodebookConfig
 from interp.codebooks.evaluation import LanguageScores
 from interp.codebooks.files import load_codebook_model
@@ -28,7 +28,7 @@ from interp.codebooks.training import train_codebooks
 from interp.errors import ConfigError
 from interp.prompts import encode_prompts
 from interp.recording import progress_of_stages
-from interp.storage import make_folder, write_text
+from interp.storage import write_text
 
 _EXAMPLES = """\b
 Examples:
@@ -140,7 +140,7 @@ def inspect(
     if prompt is not None:
         # Whatever is wrong is told before the pass, and before anything is written.
         encode_prompts(held.model, [prompt])
-    page = _place_of(out or held.folder.run.report_path)
+    page = make_place(out or held.folder.run.report_path, "--out")
     rivals = None if neurons is None else load_codebook_model(neurons)
     with progress_of_stages() as tell:
         result, record = inspect_run(
@@ -168,14 +168,6 @@ def inspect(
 
 def _first_text(record: CodeRecord, texts: list[str]) -> str:
     return "".join(texts[token] for token in record.token_ids[record.row == record.row[0]][:24])
-
-
-def _place_of(page: Path) -> Path:
-    """Raises: ConfigError if a folder is there; StorageError if it cannot be written."""
-    if page.is_dir():
-        raise ConfigError(f"--out: got {page}, which is a folder; give a page in it, such as {page / 'codes.html'}")
-    make_folder(page.parent)
-    return page
 
 
 def _page(result: Inspection, grid: PromptGrid, record: CodeRecord) -> str:

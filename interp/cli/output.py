@@ -3,12 +3,16 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from interp.errors import ConfigError
+from interp.storage import make_folder
 
 PIPE_WIDTH = 140
 
@@ -48,3 +52,14 @@ def print_grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
         table.add_row(*(Text(cell) for cell in row))
     # A pipe or a file has no width of its own.
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def make_place(path: Path, flag: str) -> Path:
+    """Make the folder that a file is to be written into; told before the work that would otherwise be lost.
+
+    Raises: ConfigError if a folder stands where the file should; StorageError if there can be none.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{flag}: got {path}, which is a folder; give a file in it, such as {path / 'report.html'}")
+    make_folder(path.parent)
+    return path

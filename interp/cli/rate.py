@@ -8,9 +8,9 @@ import click
 from dashboards.rate_page import MATCHED_BITS, rate_page
 from dashboards.rate_view import title
 from interp.cli.evaluate import COUNT, SEED
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, make_place, print_facts, print_grid
 from interp.recording import progress_of_stages
-from interp.storage import make_folder, write_text
+from interp.storage import write_text
 from interp.studies.rate_runs import RateSettings, run_rates
 from saes.rate_arms import MERITS, Spread
 from saes.rate_curve import VALUE_BITS
@@ -40,7 +40,13 @@ class _ValueBits(click.ParamType[tuple[int, ...]]):
 
 @click.command("rate", epilog=_EXAMPLES)
 @click.argument("run_folders", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--tokens", default="20k", show_default=True, type=COUNT, help="Held-out tokens to count bits and EV on.")
+@click.option(
+    "--tokens",
+    default="20k",
+    show_default=True,
+    type=COUNT,
+    help="Held-out tokens to count bits and EV on, in whole batches.",
+)
 @click.option("--ce-tokens", default="10k", show_default=True, type=COUNT, help="Held-out tokens to measure ΔCE on.")
 @click.option("--no-ce", is_flag=True, help="Leave ΔCE out, which takes most of the time.")
 @click.option("--value-bits", type=_ValueBits(), default=VALUE_BITS, help="Bits a value to try.  [0,1,2,3,4,5,6,8]")
@@ -69,9 +75,9 @@ def command(
     measured anew after quantising; a codebook's codes have no values. ΔCE is measured with the coarsest quantiser that
     loses little. Dictionaries are compared at matched bits, beside the best code of a Gaussian.
     """
-    for path in (page, out):
+    for flag, path in (("--page", page), ("--out", out)):
         if path is not None:
-            make_folder(path.parent)
+            make_place(path, flag)
     with progress_of_stages() as tell:
         found = run_rates(
             run_folders, _settings(**options), model_name=model_name, device=device, on_progress=tell

@@ -79,9 +79,11 @@ def run_rates(
 ) -> RateDistortion:
     """Measure runs, or all runs of sweeps, of one model and hook on the held-out text of the first.
 
-    Raises: ArtifactError if a run cannot be opened; ConfigError if they differ in model, hook or rows.
+    Raises: ArtifactError if a run cannot be opened; ConfigError if one is given twice, or they differ in model, hook or
+    rows.
     """
     folders = [folder for path in paths for folder in run_folders(path)]
+    _check_different(folders)
     opened = [open_run(folder, model_name=model_name, device=device) for folder in folders]
     _check_alike(opened)
     scene = RateScene(opened[0], settings)
@@ -214,6 +216,15 @@ def arm_name(parts: RunParts) -> str:
     return f"{sae.architecture} {sae.codebook_variant}" if sae.architecture == CODEBOOK else sae.architecture
 
 
+def _check_different(folders: Sequence[Path]) -> None:
+    """Raises: ConfigError if a run is given twice: it would count as two seeds."""
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise ConfigError(f"{folder}: got it twice; expected every run once, by itself or with its sweep")
+        seen.add(folder.resolve())
+
+
 def _check_alike(opened: Sequence[RunParts]) -> None:
     """Raises: ConfigError if the runs do not look at the same activations."""
     first = opened[0]
@@ -221,10 +232,20 @@ def _check_alike(opened: Sequence[RunParts]) -> None:
         for what, one, two in (
             ("model", first.model.content_hash[:12], other.model.content_hash[:12]),
             ("hook", first.sae.hooks_in, other.sae.hooks_in),
-            ("data", first.config.data, other.config.data),
             ("dataset", first.config.dataset, other.config.dataset),
+            *_rows_of(first, other),
         ):
             if one != two:
                 raise ConfigError(
                     f"{other.run.path}: has {what} {two}, {first.run.path} has {one}; give runs on the same activations"
                 )
+
+
+def _rows_of(first: RunParts, other: RunParts) -> list[tuple[str, Any, Any]]:
+    """Each setting that decides which rows of tokens are seen, of both runs."""
+    one, two = (parts.config.data.model_dump() for parts in (first, other))
+    return [(f"data.{name}", one[name], two[name]) for name in one if name not in _NOT_OF_ROWS]
+
+
+# How many rows are read at once, and what is looked up beside them.
+_NOT_OF_ROWS = ("batch_tokens", "overlap_documents")

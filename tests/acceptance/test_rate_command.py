@@ -57,6 +57,26 @@ def test_a_trained_codebook_is_evaluated_like_an_sae_and_says_what_it_is(folder)
     assert not (folder / "codebook" / "sae" / "cfg.json").exists()
 
 
+def test_a_run_counts_once(folder):
+    done = CliRunner().invoke(cli, ["rate", str(folder / "topk"), str(folder / "." / "topk")])
+    assert "topk: got it twice" in str(done.exception)
+
+
+def test_a_folder_in_the_place_of_the_page_is_told_before_anything_is_measured(folder):
+    done = CliRunner().invoke(cli, ["rate", str(folder / "nothing"), "--page", str(folder)])
+    assert f"--page: got {folder}, which is a folder" in str(done.exception)
+
+
+def test_rows_are_compared_and_not_how_many_are_read_at_once(folder):
+    for name, more in (("larger", ["--data.batch-tokens", "256"]), ("shorter", ["--data.context-size", "12"])):
+        invoke("train", *FLAGS, *more, "--architecture", "topk", "--out", folder / name)
+    few = ["--tokens", "300", "--no-ce", "--value-bits", "0", "--json"]
+    found = json.loads(invoke("rate", folder / "topk", folder / "larger", *few).stdout)
+    assert len(found["arms"]) == 2
+    done = CliRunner().invoke(cli, ["rate", str(folder / "topk"), str(folder / "shorter"), *few])
+    assert "shorter: has data.context_size 12" in str(done.exception)
+
+
 def test_runs_of_other_hooks_are_refused(folder):
     other = ["--hook", "blocks.1.hook_resid_post", *FLAGS[2:]]
     invoke("train", *other, "--architecture", "topk", "--out", folder / "elsewhere")
