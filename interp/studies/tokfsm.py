@@ -116,7 +116,7 @@ class TokFSMConfig(Config):
     device: str = "auto"
     """auto, cpu or cuda."""
     texts: int = Field(4000, ge=10)
-    """Walks written to text.jsonl, on which codes are looked at."""
+    """Walks written to text.jsonl, on which codes are looked at; as many to clusters.jsonl, at which codes begin."""
 
 
 def run_tokfsm(config: TokFSMConfig, *, on_progress: Tell | None = None) -> TokFSMStudy:
@@ -158,10 +158,9 @@ def _write_inputs(config: TokFSMConfig, size: Size, machine: Machine) -> None:
 
     Raises: ConfigError if the folder holds another study; nothing is then written.
     """
-    generator = torch.Generator().manual_seed(config.seed + 77)
-    rows = machine.rows(config.texts, size.n_positions, generator)[:, 1:]
-    text = "".join(json.dumps({"text": "".join(map(str, row))}) + "\n" for row in rows.tolist())
-    keep_settings(config, config.out / "study.yaml", {config.out / "text.jsonl": text})
+    walks = {"text.jsonl": config.seed + 77, _CLUSTERS: config.seed + 78}
+    texts = {config.out / file: _walks(machine, config.texts, size.n_positions, seed) for file, seed in walks.items()}
+    keep_settings(config, config.out / "study.yaml", texts)
     initial = config.out / "initial"
     if not initial.exists():
         model = new_model(
@@ -171,6 +170,16 @@ def _write_inputs(config: TokFSMConfig, size: Size, machine: Machine) -> None:
         with new_folder(initial) as temporary:
             model.hf.save_pretrained(temporary)
             model.tokenizer.save_pretrained(temporary)
+
+
+# Codes are judged on walks that they did not begin at.
+_CLUSTERS = "clusters.jsonl"
+
+
+def _walks(machine: Machine, n: int, n_positions: int, seed: int) -> str:
+    """Walks as lines of JSON."""
+    rows = machine.rows(n, n_positions, torch.Generator().manual_seed(seed))[:, 1:]
+    return "".join(json.dumps({"text": "".join(map(str, row))}) + "\n" for row in rows.tolist())
 
 
 def _codebook_config(config: TokFSMConfig, size: Size, arm: Arm, model: Path) -> CodebookConfig:
@@ -209,7 +218,8 @@ def _train(config: TokFSMConfig, size: Size, machine: Machine, arm: Arm, model_f
         machine, n_rows=size.n_rows, n_positions=size.n_positions, seed=config.seed + 1 + len(arm.name),
         device=model.device,
     )  # fmt: skip
-    codebooks = prepare_codebooks(settings, model, stream.iter_pass())
+    begun_at = open_stream(str(config.out / _CLUSTERS), model, settings.data, split="all")
+    codebooks = prepare_codebooks(settings, model, begun_at.iter_pass())
     folder = fit_codebooks(settings, CodebookFolder(run), model, codebooks, batches)
     run.write_manifest(run.manifest().model_copy(update={"status": "finished"}))
     return folder

@@ -221,3 +221,24 @@ def test_tolerances_are_asked_only_where_they_were_published():
     study = TokFSMStudy("cpu", 686, 1.248, 0.44, (1.1748, 0.4638), (base, *arms))
     assert [study.accepted(arm) for arm in arms] == [True, False, None, None, True, False]
     assert [row[-1] for row in study.rows()] == ["–", "yes", "no", "–", "–", "yes", "no"]
+
+
+def test_codes_are_judged_on_walks_that_they_did_not_begin_at(tmp_path, monkeypatch):
+    from interp.studies import tokfsm
+
+    began, size = [], replace(tokfsm.SIZES["tiny"], initial="kmeans")
+    monkeypatch.setitem(tokfsm.SIZES, "tiny", size)
+    start = tokfsm.prepare_codebooks
+
+    def seen(config, model, batches):
+        rows = list(batches)
+        began.extend(tuple(row) for batch in rows for row in batch.token_ids.tolist())
+        return start(config, model, iter(rows))
+
+    monkeypatch.setattr(tokfsm, "prepare_codebooks", seen)
+    tokfsm.run_tokfsm(tokfsm.TokFSMConfig(size="tiny", out=tmp_path / "study", texts=120))
+    looked = (tmp_path / "study" / "text.jsonl").read_text().splitlines()
+    judged = {tuple(map(int, json.loads(line)["text"])) for line in looked}
+    assert len(began) >= 120
+    # Walks of 11 digits: two draws are the same by chance once in some ten million.
+    assert not judged & {row[1:] for row in began}
