@@ -34,10 +34,19 @@ def pairs_of(model: Model, records: Sequence[Mapping[str, Any]], *, add_bos: boo
     return PromptPairs(clean, corrupt)
 
 
-def read_prompts(model: Model, name: str, *, n: int, add_bos: bool = True) -> Prompts:
+def read_prompts(
+    model: Model,
+    name: str,
+    *,
+    n: int | None = None,
+    add_bos: bool = True,
+    answer: str | None = None,
+    foil: str | None = None,
+) -> Prompts:
     """The first n prompts of JSON lines of {text, answer, foil, cluster}, or lines of any text that `open_texts` reads.
 
-    Texts longer than the context, and empty ones, are left out. All but text may be left out of all records.
+    Texts longer than the context, and empty ones, are left out. All but text may be left out of all records; `answer`
+    and `foil` are those of records that name none.
 
     Raises: DataError for a record without a field that the others have, or where no prompt is left.
     """
@@ -45,6 +54,8 @@ def read_prompts(model: Model, name: str, *, n: int, add_bos: bool = True) -> Pr
         records: Sequence[Mapping[str, Any]] = read_records(Path(name), ("text",), ("answer", "foil", "cluster"))
     else:
         records = [{"text": text} for text in open_texts(name)]
+    told = {field: value for field, value in (("answer", answer), ("foil", foil)) if value is not None}
+    records = [told | {**record} for record in records]
     fitting = [record for record in records if record["text"].strip() and _fits(model, record["text"])][:n]
     if not fitting:
         raise DataError(f"{name}: holds no text of at most {model.context_size} tokens; give shorter ones")

@@ -97,7 +97,9 @@ def command(
     if direction_file is None:
         refuse_given("no --direction", "value")
     else:
-        refuse_given("--direction", "how", "reference", "components", "layers", "sae_source", "features")
+        refuse_given("--direction", "how", "reference", "components", "layers", "sae_source", "features", "n_features")
+    if features is not None:
+        refuse_given("--features", "n_features")
     wanted, chosen_layers = numbers_in(features, "--features"), numbers_in(layers, "--layers")
     model, dictionaries = opened(model_name, sae_source, features, device)
     judge = outcome or ("kl" if model.causal else "turn")

@@ -8,7 +8,7 @@ import numpy as np
 from interp.causal_sweep import CausalSweep, causal_sweep, model_response
 from interp.cli.evaluate import COUNT
 from interp.cli.output import json_option, print_facts, print_grid
-from interp.cli.sweep_options import numbers_in
+from interp.cli.sweep_options import numbers_in, refuse_given
 from interp.errors import ConfigError
 from interp.example_pairs import pronoun_pairs
 from interp.models import Model
@@ -24,7 +24,7 @@ Examples:
   interp causal-sweep runs/quickstart                 he or she after a name, by the eight strongest features
   interp causal-sweep runs/quickstart --features 12,907 --prompts prompts.jsonl --out swept
   interp causal-sweep runs/quickstart --prompts names.txt --answer " he" --foil " she" --reach 30
-A line of prompts.jsonl: {"prompt": "…", "answer": " he", "foil": " she", "cluster": "template 3"}
+A line of prompts.jsonl: {"text": "…", "answer": " he", "foil": " she", "cluster": "template 3"}
 """
 _OUTCOMES = (LOGIT_DIFFERENCE, PROBABILITY)
 
@@ -34,7 +34,7 @@ _OUTCOMES = (LOGIT_DIFFERENCE, PROBABILITY)
 @click.option("--features", metavar="N,N,…", help="Features to sweep; by default those strongest at the prompts' ends.")
 @click.option("--n-features", default=8, show_default=True, type=COUNT, help="How many, by default.")
 @click.option("--prompts", "prompts_file", type=click.Path(path_type=Path),
-              help="Lines of text, or .jsonl of prompt, answer, foil, cluster. Unset: he or she.")  # fmt: skip
+              help="Lines of text, or .jsonl of text, answer, foil, cluster. Unset: he or she.")  # fmt: skip
 @click.option("--answer", help="Answer of prompts that name none, one token.")
 @click.option("--foil", help="What the answer is held against.")
 @click.option("--reach", default=12.5, show_default=True, type=click.FloatRange(min=0, min_open=True),
@@ -67,6 +67,8 @@ def command(
     if prompts_file is None and (answer is not None or foil is not None):
         raise ConfigError("got --answer or --foil without --prompts; give the prompts that they answer")
     wanted = numbers_in(features, "--features")
+    if wanted is not None:
+        refuse_given("--features", "n_features")
     found = open_sae(sae_source, model_name=model_name, device=device)
     prompts = _prompts(found.model, prompts_file, answer, foil)
     own, respond = model_response(found.model, prompts, found.sae, _OUTCOMES)

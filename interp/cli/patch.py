@@ -85,11 +85,13 @@ def command(
     Give one pair, or a file of pairs. An effect is the share of the clean-corrupt difference that a patch brings back
     (denoising) or takes away (noising): 1 all of it, 0 none. Intervals resample clusters of pairs.
     """
+    if features is not None:
+        refuse_given("--features", "n_features")
     wanted, chosen_layers = numbers_in(features, "--features"), numbers_in(layers, "--layers")
     model, dictionaries = opened(model_name, sae_source, features, device)
     pairs = _pairs(model, pairs_file, one, add_bos=not no_bos)
     if through is not None:
-        refuse_given("--through", "components", "sae_source", "features")
+        refuse_given("--through", "components", "sae_source", "features", "n_features")
         grids = _paths(model, pairs, through, chosen_layers, direction, _JUDGES[outcome], rows=rows, seed=seed, out=out)
         deliver(grids, title="Path patching", told=_told(model, pairs, _PATHS), prompts=_shown(pairs), out=out,
                 as_json=as_json)  # fmt: skip

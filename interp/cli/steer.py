@@ -50,7 +50,7 @@ class _Strengths(click.ParamType[tuple[float, ...]]):
     "--prompts",
     "prompts_file",
     type=click.Path(path_type=Path),
-    help="Prompts to judge by: lines of text, or .jsonl of prompt, answer, foil, cluster. Unset: held-out text, judged "
+    help="Prompts to judge by: lines of text, or .jsonl of text, answer, foil, cluster. Unset: held-out text, judged "
     "by the tokens that the direction raises most on other text.",
 )
 @click.option("--answer", help='Answer of prompts that name none, one token, such as " he".')

@@ -3,12 +3,10 @@
 Axes: n tokens, d width of the hook, p prompts, v vocabulary.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -28,7 +26,8 @@ from interp.errors import ConfigError, DataError
 from interp.forward import last_outputs
 from interp.models import Model, load_model
 from interp.outcomes import LOGIT_DIFFERENCE, Outcome
-from interp.prompts import Prompts, encode_prompts
+from interp.prompt_files import read_prompts
+from interp.prompts import Prompts
 from interp.side_effects import neutral_rows
 from interp.steered_text import steered_texts
 from interp.steering import Progress, adding, dose_response, reach
@@ -110,7 +109,7 @@ class SteeringPlace:
         where = hook or (self.dictionary.hooks_out[0] if self.dictionary is not None else None)
         if where is None:
             raise ConfigError("got a mean difference without a hook; give --hook, such as blocks.2.hook_resid_post")
-        sides = [encode_prompts(self.model, _lines(path)) for path in (toward, away)]
+        sides = [read_prompts(self.model, str(path)) for path in (toward, away)]
         return mean_difference(self.model, where, *sides)
 
 
@@ -214,47 +213,14 @@ def _centred(logits: Float[Tensor, "p v"]) -> Float[Tensor, "p v"]:
 def load_prompts(
     model: Model, path: Path, *, answer: str | None = None, foil: str | None = None
 ) -> tuple[Prompts, Outcome]:
-    """Prompts from lines of text, or JSON lines of prompt, answer, foil and cluster; scored by logit difference.
+    """Prompts of `read_prompts` that all have an answer and a foil; scored by logit difference.
 
     Raises: DataError for a file that holds none, or prompts without answer and foil.
     """
-    if path.suffix != ".jsonl":
-        held: list[dict[str, Any]] = [{"prompt": line} for line in _lines(path)]
-    else:
-        held = [_record(path, number, line) for number, line in enumerate(_lines(path), start=1)]
-    told = [{"answer": answer, "foil": foil} | one for one in held]
-    if lacking := [one["prompt"] for one in told if not one["answer"] or not one["foil"]]:
-        raise DataError(f"{path}: got prompt {lacking[0]!r} without answer or foil; give them, or --answer and --foil")
-    names = [str(one.get("cluster", index)) for index, one in enumerate(told)]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    prompts = encode_prompts(
-        model,
-        [str(one["prompt"]) for one in told],
-        answers=[str(one["answer"]) for one in told],
-        foils=[str(one["foil"]) for one in told],
-        clusters=[numbers[name] for name in names],
-    )
+    prompts = read_prompts(model, str(path), answer=answer, foil=foil)
+    if prompts.answers is None or prompts.foils is None:
+        raise DataError(f"{path}: got prompts without answer or foil; give them, or --answer and --foil")
     return prompts, LOGIT_DIFFERENCE
-
-
-def _record(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict) or not isinstance(found.get("prompt"), str):
-        raise DataError(f'{path}, line {number}: got no object with "prompt"; expected {{"prompt": …, "answer": …}}')
-    return found
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a text file with one prompt a line") from None
-    if not lines:
-        raise DataError(f"{path}: holds no prompt; give one a line")
-    return lines
 
 
 def _controls(

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     assert done.exit_code == 0, done.output
     (folder / "girls.txt").write_text("Lily was sad because\nSue was sad because\n")
     (folder / "boys.txt").write_text("Tim was sad because\nTom was sad because\n")
-    rows = [{"prompt": "Lily ran because", "answer": " she", "foil": " he", "cluster": "one"}] * 2
+    rows = [{"text": "Lily ran because", "answer": " she", "foil": " he", "cluster": "one"}] * 2
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -99,6 +99,20 @@ def test_what_cannot_be_steered_is_told_in_one_line(folder, arguments, says, cap
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("interp: ")
     assert says in error
+
+
+def test_prompts_without_an_answer_of_their_own_get_the_one_that_is_given(folder):
+    words = ["causal-sweep", str(folder / "run"), "--features", "3", "--n-values", "2", "--json"]
+    (folder / "bare.jsonl").write_text(json.dumps({"text": "Lily ran because"}) + "\n")
+    (folder / "bare.txt").write_text("Lily ran because\n")
+    (folder / "told.jsonl").write_text(json.dumps({"text": "Lily ran because", "answer": " she", "foil": " he"}) + "\n")
+    found = []
+    for file, more in (("bare.jsonl", True), ("bare.txt", True), ("told.jsonl", False)):
+        flags = ["--answer", " she", "--foil", " he"] if more else []
+        done = CliRunner().invoke(cli, [*words, "--prompts", str(folder / file), *flags])
+        assert done.exit_code == 0, done.output
+        found.append(json.loads(done.stdout)["slope"])
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.browser
