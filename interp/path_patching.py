@@ -9,7 +9,7 @@ Axes: s senders, r receivers, p prompt pairs, t position, d width of a hook.
 Source: Wang et al. 2022 (arXiv 2211.00593), section 3.1; Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,7 @@ def path_patching(
     dictionaries: Dictionaries | None = None,
     rows_per_pass: int = ROWS_PER_PASS,
     seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> EffectGrid:
     """Effect of each sender through each receiver alone (None: directly on the output), as `patch_sweep` measures it.
 
@@ -56,14 +57,18 @@ def path_patching(
     if wrong is not None or not senders or not receivers:
         raise ConfigError(f"receivers: got {wrong or 'none'}; expected heads, neurons or whole hooks, or None (output)")
     (changed, other), known, parts = ends_of(pairs, direction), dictionaries or {}, []
-    for rows in row_chunks(len(pairs), rows_per_pass):
+    chunks = list(row_chunks(len(pairs), rows_per_pass))
+    for index, rows in enumerate(chunks):
         base, source = changed.take(rows), other.take(rows)
         unpatched = unpatched_outcomes(model, base, source, direction, outcome)
         frozen = standing(model, base, writers(model))
-        patched = [
-            _through(model, base, source, sender, receivers, frozen, unpatched.outcome, known, rows_per_pass)
-            for sender in senders
-        ]
+        patched = []
+        for done, sender in enumerate(senders, start=1 + index * len(senders)):
+            patched.append(
+                _through(model, base, source, sender, receivers, frozen, unpatched.outcome, known, rows_per_pass)
+            )
+            if on_progress is not None:
+                on_progress(done, len(chunks) * len(senders))
         parts.append((unpatched, torch.stack(patched)))
     names = [OUTPUT if receiver is None else str(receiver) for receiver in receivers]
     cells = Cells(

@@ -1,5 +1,6 @@
 """`interp patch`."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -162,11 +163,11 @@ def _paths(
         make_folder(out)
     with progress_of_stages() as tell:
         grids = {}
-        for done, way in enumerate(_ways(direction), 1):
+        for way in _ways(direction):
             grids[f"{way}: paths"] = path_patching(
-                model, pairs, senders, receivers, direction=way, outcome=judge, rows_per_pass=rows, seed=seed
-            )
-            tell("paths", done, len(_ways(direction)))
+                model, pairs, senders, receivers, direction=way, outcome=judge, rows_per_pass=rows, seed=seed,
+                on_progress=partial(tell, f"{way}: paths"),
+            )  # fmt: skip
     return grids
 
 

@@ -237,7 +237,11 @@ def test_on_a_linear_model_a_component_s_paths_add_up() -> None:
     model, pairs = linear_model(), made_pairs()
     kinds = [block_components(model, kind) for kind in ("attention", "mlp")]
     writers = [component for block in zip(*kinds, strict=True) for component in block]
-    found = path_patching(model, pairs, writers, [None, *writers])
+    heard: list[tuple[int, int]] = []
+    more = {"rows_per_pass": 2, "on_progress": lambda *told: heard.append(told)}
+    found = path_patching(model, pairs, writers, [None, *writers], **more)
+    n = len(writers) * -(-len(pairs) // 2)
+    assert heard == [(done, n) for done in range(1, n + 1)]
     whole = patch_sweep(model, pairs, listed_cells(writers))
     # What leaves a component goes to the output at once, or first through one other component.
     np.testing.assert_allclose(found.effect.sum(1) - np.diag(found.effect[:, 1:]), whole.effect, rtol=1e-9, atol=1e-12)
