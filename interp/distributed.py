@@ -250,7 +250,13 @@ def _ended_by_term() -> Iterator[None]:
 
 
 def check_devices(ranks: Ranks, device: torch.device) -> None:
-    """Raises: ConfigError if ranks outnumber the GPUs of their machine."""
-    n = torch.cuda.device_count()
-    if ranks.n > 1 and device.type == "cuda" and local_rank() >= n:
+    """For a device as it was named: where there are several ranks, `cuda` is each one's own GPU.
+
+    Raises: ConfigError if ranks outnumber the GPUs of their machine, or shall all use the same one.
+    """
+    if ranks.n == 1 or device.type != "cuda":
+        return
+    if device.index is not None:
+        raise ConfigError(f"device: got {device} on {ranks.n} ranks, each of which takes its own GPU; give cuda")
+    if local_rank() >= (n := torch.cuda.device_count()):
         raise ConfigError(f"torchrun: got more ranks than this machine's {n} GPUs; give --nproc-per-node {n}")

@@ -80,7 +80,7 @@ def _used_device(config: TrainConfig, ranks: Ranks) -> torch.device:
     device = resolve_device(config.device)
     if config.model_device is not None:
         other = resolve_device(config.model_device, setting="model_device")
-        if ranks.n > 1 and not same_device(other, device):
+        if ranks.n > 1 and (other.index is not None or not same_device(other, device)):
             raise ConfigError(
                 f"model_device: got {config.model_device} on {ranks.n} ranks, each of which has one device for its "
                 "model and its part of the SAE; leave it out"

@@ -13,7 +13,7 @@ from interp.config import Config, Seed
 from interp.counts import TokenCount
 from interp.datasets import DataConfig, open_stream
 from interp.distributed import ALONE, Ranks, check_devices
-from interp.models import load_model
+from interp.models import load_model, resolve_device
 from interp.runs import RunFolder, RunManifest
 
 
@@ -57,8 +57,8 @@ def collect(config: CollectConfig, *, resume: bool = False, ranks: Ranks = ALONE
     """
     run = RunFolder(config.out)
     goes_on = ranks.from_first(lambda: _goes_on(run, config, resume=resume))
+    check_devices(ranks, resolve_device(config.device))
     model = load_model(config.model, device=config.device, dtype=config.dtype)
-    check_devices(ranks, model.device)
     stream = open_stream(config.dataset, model, config.data)
     ranks.check_same("model and data", [model.facts.get("content_hash"), stream.facts])
     source = open_harvest(model, stream, config.hooks, ranks, config.harvest)

@@ -12,6 +12,7 @@ from interp.distributed import Ranks
 from interp.errors import ConfigError
 from interp.storage import read_tensors
 from saes.origin import load_models, open_origin
+from saes.sharded_training import train_on_ranks
 from saes.train_config import TrainConfig
 from saes.training import Fit, train
 from tests.families import tiny_model
@@ -54,9 +55,11 @@ def plain(settings, tmp_path_factory):
     return train(_config(settings, tmp_path_factory.mktemp("runs") / "plain"))
 
 
-def _same(one, two):
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
+def _differing(one, two):
+    """Names of tensors that are not equal, or that one alone has."""
+    return sorted(one.keys() ^ two.keys()) + [
+        name for name in one.keys() & two.keys() if not one[name].equal(two[name])
+    ]
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 0), (0, 2)])
@@ -69,7 +72,7 @@ def test_a_run_that_was_interrupted_goes_on_with_another_prefetch_byte_for_byte(
             train(_config(settings, tmp_path / "run", harvest={"prefetch": before}))
     assert not any(thread.name == "interp ahead" for thread in threading.enumerate())
     run = train(_config(settings, tmp_path / "run", harvest={"prefetch": after}), resume=True)
-    _same(_weights(run), _weights(plain))
+    assert _differing(_weights(run), _weights(plain)) == []
 
 
 def _interrupted_at(step):
@@ -100,7 +103,7 @@ def test_model_and_sae_have_devices_of_their_own(settings, tmp_path, monkeypatch
 
 def test_one_device_named_twice_is_one_device(settings, plain, tmp_path):
     run = train(_config(settings, tmp_path / "run", model_device="cpu", harvest={"prefetch": 2}))
-    _same(_weights(run), _weights(plain))
+    assert _differing(_weights(run), _weights(plain)) == []
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,19 @@ def test_ranks_have_one_device_each(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match="model_device: got cuda:1 on 2 ranks"):
         open_origin(_config(settings, tmp_path, model_device="cuda:1"), ranks=Ranks(0, 2))
+    with pytest.raises(ConfigError, match="device: got cuda:1 on 2 ranks"):
+        train_on_ranks(_config(settings, tmp_path, device="cuda:1"), Ranks(0, 2))
+    shared = {key: settings[key] for key in ("model", "dataset")}
+    store = CollectConfig.parse({**shared, "hooks": [HOOK], "device": "cuda:1", "out": str(tmp_path / "acts")})
+    with pytest.raises(ConfigError, match="device: got cuda:1 on 2 ranks"):
+        collect(store, ranks=_Told(0, 2))
+
+
+class _Told(Ranks):
+    """Ranks of whom nothing is asked."""
+
+    def from_first(self, work):
+        return work()
 
 
 def test_activations_from_disk_are_read_ahead(settings, plain, tmp_path):
@@ -143,4 +159,4 @@ def test_activations_from_disk_are_read_ahead(settings, plain, tmp_path):
     rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     assert sum(row["seconds_ahead"] for row in rows) > 0
     direct = train(_config(settings, tmp_path / "direct", activations=str(tmp_path / "acts")))
-    _same(_weights(run), _weights(direct))
+    assert _differing(_weights(run), _weights(direct)) == []

@@ -5,7 +5,7 @@ import torch
 
 import interp.distributed as distributed
 from interp.activations.harvest import Harvest
-from interp.distributed import ALONE, Ranks, opened_ranks
+from interp.distributed import ALONE, Ranks, check_devices, opened_ranks
 from interp.errors import ConfigError
 from tests.families import tiny_model
 from tests.rank_cases import exchanged, harvested, one_goes
@@ -86,3 +86,25 @@ def test_a_time_limit_that_is_none_is_refused(monkeypatch, text):
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(ConfigError, match="expected a number of seconds above zero"), opened_ranks():
         pass
+
+
+def _gpus(monkeypatch, n, local_rank):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n)
+    for name, number in {"WORLD_SIZE": 2, "RANK": local_rank, "LOCAL_RANK": local_rank}.items():
+        monkeypatch.setenv(name, str(number))
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_ranks_do_not_share_the_gpu_that_is_named(monkeypatch, index):
+    _gpus(monkeypatch, 2, local_rank=1)
+    check_devices(Ranks(1, 2), torch.device("cuda"))
+    check_devices(Ranks(1, 2), torch.device("cpu"))
+    check_devices(ALONE, torch.device("cuda", index))
+    with pytest.raises(ConfigError, match=rf"device: got cuda:{index} on 2 ranks, .* its own GPU; give cuda$"):
+        check_devices(Ranks(1, 2), torch.device("cuda", index))
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch):
+    _gpus(monkeypatch, 1, local_rank=1)
+    with pytest.raises(ConfigError, match="more ranks than this machine's 1 GPUs; give --nproc-per-node 1"):
+        check_devices(Ranks(1, 2), torch.device("cuda"))
