@@ -181,7 +181,8 @@ _STEERING = (
 )
 _STEERED = (
     "Precision: mean over the codes, on the half of the documents where they were chosen, and elsewhere. p: share of "
-    "random codes with at least as many successes, these codes counted in."
+    "random codes with at least as many successes, these codes counted in. The last column: how often random codes are "
+    "active, of how often these are, all of a set counted; the median over sets."
 )
 _COST = (
     "Perplexity of what was written, by the model without intervention. JSD to the word: of next-token distributions "

@@ -48,31 +48,22 @@ class CodeSample:
 
     def median(self, kind: str) -> tuple[float, Interval]:
         """Median AUC of the "codes" or of the "neurons", with a bootstrap interval."""
-        values = _aucs(self.codes if kind == "codes" else self.neurons)
-        return _bootstrap(values)
+        return _median(self.codes if kind == "codes" else self.neurons)
 
     def difference(self) -> tuple[float, Interval]:
         """Median AUC of codes less that of neurons; both are drawn anew."""
-        codes, neurons = _aucs(self.codes), _aucs(self.neurons)
-        if not len(codes) or not len(neurons):
-            return math.nan, None
-        draw = np.random.default_rng(0)
-        drawn = np.median(draw.choice(codes, (N_DRAWS, len(codes))), axis=1)
-        drawn = drawn - np.median(draw.choice(neurons, (N_DRAWS, len(neurons))), axis=1)
-        low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
-        return float(np.median(codes) - np.median(neurons)), (low, high)
+        return _median(self.codes, self.neurons)
 
 
-def _aucs(found: tuple[Detection, ...]) -> np.ndarray:
-    return np.array([one.auc for one in found if not math.isnan(one.auc)])
-
-
-def _bootstrap(values: np.ndarray) -> tuple[float, Interval]:
-    if not len(values):
+def _median(*samples: tuple[Detection, ...]) -> tuple[float, Interval]:
+    """Median AUC of the first sample, less that of a second one, with an interval over units that are drawn again."""
+    values = [np.array([one.auc for one in sample if not math.isnan(one.auc)]) for sample in samples]
+    if not all(map(len, values)):
         return math.nan, None
-    drawn = np.median(np.random.default_rng(0).choice(values, (N_DRAWS, len(values))), axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
-    return float(np.median(values)), (low, high)
+    draw = np.random.default_rng(0)
+    medians = [np.median(draw.choice(one, (N_DRAWS, len(one))), axis=1) for one in values]
+    low, high = np.quantile(medians[0] - sum(medians[1:]), (0.025, 0.975)).tolist()
+    return float(np.median(values[0]) - sum(np.median(one) for one in values[1:])), (low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +164,7 @@ COLUMNS = (
 )  # fmt: skip
 STEERED_COLUMNS = (
     "word", "codes", "places before it", "precision", "elsewhere", "success without", "with", "random codes, 95%", "p",
+    "random codes' frequency, ×",
 )  # fmt: skip
 COST_COLUMNS = (
     "word", "perplexity without", "with", "random codes, 95%", "JSD to the word", "random codes, 95%", "p",
@@ -213,6 +205,7 @@ def steered_row(one: ConceptSteering) -> tuple[str, ...]:
         f"{held.steered.success:.0%}",
         middle([control.success for control in held.controls], ".0%"),
         f"{held.p:.3f}",
+        told(held.control_frequency, ".2f"),
     )
 
 

@@ -32,7 +32,8 @@ class CodeSteering:
     """Steering by codes, beside sets of random codes of the same codebooks that are about as frequent, no two alike.
 
     Units: new_tokens, asked_tokens: length of the texts, and as asked for before the context was full; asked_sets of
-    random codes, of which there are fewer where the codebooks hold no more.
+    random codes, of which there are fewer where the codebooks hold no more. control_frequency: how often random codes
+    are active, of how often the codes are, all of a set counted: the median over sets; None where nothing was counted.
     """
 
     codes: tuple[str, ...]
@@ -49,6 +50,7 @@ class CodeSteering:
     new_tokens: int = 0
     asked_tokens: int = 0
     asked_sets: int = 0
+    control_frequency: float | None = None
 
     @property
     def p(self) -> float:
@@ -77,6 +79,7 @@ class CodeSteering:
             "success against random codes": _p(self.p),
             "distance against random codes": _p(self.p_toward),
             "shift, of that of random codes": told(self.relative_shift, ".2f"),
+            "frequency of random codes, of that of these": told(self.control_frequency, ".2f"),
         }
         if len(self.controls) < self.asked_sets:
             cells["sets of random codes"] = f"{len(self.controls)} that differ, of {self.asked_sets} asked for"

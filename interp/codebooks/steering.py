@@ -18,6 +18,7 @@ from interp.codebooks.activation import Activation, Where
 from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Choose, Codebooks, Insertion
 from interp.codebooks.names import CodeName
+from interp.codebooks.random_codes import random_sets, relative_frequency
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.search import expression_of
 from interp.codebooks.steered import CodeSteering, SteeredOutcome
@@ -25,7 +26,6 @@ from interp.errors import ConfigError, DataError
 from interp.models import Model
 from interp.prompts import encode_prompts
 
-NEAREST = 20
 Progress = Callable[[int, int], None]
 
 
@@ -77,6 +77,7 @@ def steer_codes(
     return CodeSteering(
         names, pattern, told, prompt, n_texts, unsteered, steered, tuple(controls), tuple(after[:8]),
         tuple(before[:8]), dict(provenance or {}), room, new_tokens, n_controls,
+        relative_frequency(record, codes, sets),
     )  # fmt: skip
 
 
@@ -92,46 +93,6 @@ def _check_reached(where: Where | Sequence[int], n_prompt: int, room: int) -> No
         raise ConfigError(f"where: got position {outside[0]}; the prompt and what is written have 0 to {n_read - 1}")
     if not len(where):
         raise ConfigError("where: got no position; expected all, prompt, generated, last or positions such as 3,4,5")
-
-
-def random_sets(
-    record: CodeRecord, codes: Sequence[CodeName], n: int, generator: np.random.Generator
-) -> list[tuple[CodeName, ...]]:
-    """Up to `n` different sets: for each code another one of its codebook that is about as frequent.
-
-    Of the codes nearest in frequency, as many as there are sets (20 at least), each is drawn before any is drawn again.
-    There are fewer sets where codebooks hold no more.
-    Raises: ConfigError if a codebook has not enough other codes.
-    """
-    pools = [_alike(record, codes, name, max(NEAREST, n)) for name in codes]
-    queues: list[list[CodeName]] = [[] for _ in codes]
-    found: dict[frozenset[CodeName], tuple[CodeName, ...]] = {}
-    repeated = 0
-    # A round through the largest pool that brings nothing new ends it.
-    while len(found) < n and repeated <= max(len(pool) for pool in pools):
-        drawn: list[CodeName] = []
-        for pool, queue in zip(pools, queues, strict=True):
-            if not set(queue) - set(drawn):
-                queue += [pool[index] for index in generator.permutation(len(pool))]
-            drawn.append(queue.pop(next(place for place, one in enumerate(queue) if one not in drawn)))
-        repeated = repeated + 1 if frozenset(drawn) in found else 0
-        found.setdefault(frozenset(drawn), tuple(drawn))
-    return list(found.values())
-
-
-def _alike(record: CodeRecord, codes: Sequence[CodeName], name: CodeName, n: int) -> list[CodeName]:
-    """The `n` codes of a code's codebook that are nearest to it in frequency, none of the given ones among them."""
-    book = record.book(name.hook, name.group)
-    counts = book.counts().astype(np.float64)
-    taken = list({other.code for other in codes if (other.hook, other.group) == (name.hook, name.group)})
-    if 2 * len(taken) > len(counts):
-        raise ConfigError(
-            f"got {len(taken)} codes of a codebook of {len(counts)}; none is left to compare them with; give fewer"
-        )
-    distance = np.abs(np.log1p(counts) - np.log1p(counts[name.code]))
-    distance[taken] = np.inf
-    near = np.argsort(distance, kind="stable")[: min(max(n, len(taken)), len(counts) - len(taken))]
-    return [book.code(int(code)) for code in near]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from interp.codebooks.activation import Activation
 from interp.codebooks.divergence import jensen_shannon
 from interp.codebooks.insertion import Insertion, new_codebooks, site_hooks
 from interp.codebooks.names import CodeName
+from interp.codebooks.random_codes import random_sets, relative_frequency
 from interp.codebooks.record import Book, CodeRecord
 from interp.codebooks.steered import COLUMNS, CodeSteering, SteeredOutcome
-from interp.codebooks.steering import random_sets, steer_codes
+from interp.codebooks.steering import steer_codes
 from interp.errors import ArtifactError, ConfigError, DataError
 from interp.prompts import encode_prompts
 from tests.families import tiny_model, tiny_tokens
@@ -109,6 +110,27 @@ def test_every_random_set_is_another():
     assert len({frozenset(drawn) for drawn in two}) == 100
 
 
+def test_random_codes_stay_as_near_in_frequency_as_enough_sets_allow():
+    record, two = _counted(300), [CodeName(HOOK, 1, 150), CodeName(HOOK, 1, 250)]
+    found = random_sets(record, two, 100, np.random.default_rng(0))
+    # 21 codes make 210 pairs: a hundred that differ, and as many again for those that repeat.
+    assert len(found) == 100
+    for pair, code in zip(zip(*found, strict=True), (150, 250), strict=True):
+        assert max(abs(drawn.code - code) for drawn in pair) <= 13
+    # Twenty codes make but 190 sets of eighteen, and none of thirty.
+    for n_codes in (18, 30):
+        many = [CodeName(HOOK, 1, code) for code in range(200, 200 + n_codes)]
+        assert len(random_sets(record, many, 100, np.random.default_rng(0))) == 100
+
+
+def test_the_frequency_of_random_codes_is_told_relative_to_that_of_the_codes():
+    record, codes = _counted(300), [CodeName(HOOK, 1, 40), CodeName(HOOK, 1, 60)]
+    sets = [[CodeName(HOOK, 1, code) for code in pair] for pair in ((30, 20), (70, 80), (100, 10))]
+    assert relative_frequency(record, codes, sets) == pytest.approx(1.1)
+    assert relative_frequency(record, codes, []) is None
+    assert relative_frequency(record, [CodeName(HOOK, 1, 0)], sets) is None
+
+
 def test_there_are_no_more_random_sets_than_the_codebook_holds():
     generator = np.random.default_rng(0)
     assert sorted(drawn[0].code for drawn in random_sets(_counted(9), [CodeName(HOOK, 1, 4)], 100, generator)) == [
@@ -136,6 +158,8 @@ def test_steering_tells_success_cost_and_controls(scene, tmp_path):
     assert found.steered.perplexity > found.unsteered.perplexity
     assert found.texts != found.unsteered_texts
     assert len(found.rows()) == 3
+    assert found.shown()["frequency of random codes, of that of these"] == f"{found.control_frequency:.2f}"
+    assert 0.5 < found.control_frequency < 2
     found.save(tmp_path / "steering.json")
     assert CodeSteering.load(tmp_path / "steering.json") == found
     as_good = sum(control.success >= found.steered.success for control in found.controls)

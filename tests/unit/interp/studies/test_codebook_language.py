@@ -116,6 +116,10 @@ def test_medians_and_their_difference_come_with_intervals_that_hold_them():
         assert low < value < high
     assert sample.difference()[0] == pytest.approx(0.1)
     assert sample.difference()[1][0] > 0
+    # Differences of medians of draws from both, in this order.
+    draw = np.random.default_rng(0)
+    drawn = [np.median(draw.choice(held, (2000, 30)), axis=1) for held in (aucs, aucs - 0.1)]
+    np.testing.assert_allclose(sample.difference()[1], np.quantile(drawn[0] - drawn[1], (0.025, 0.975)))
     none = CodeSample("attn, k=1", (Detection("c", 0.0, math.nan),), ())
     assert math.isnan(none.median("codes")[0])
     assert math.isnan(none.difference()[0])
@@ -137,6 +141,7 @@ def study():
             SteeredOutcome(0.1, 10.0, 0.1, 1.0), SteeredOutcome(0.95, 12.0, 0.1, 1.1),
             SteeredOutcome(0.2, 11.0, 0.1, 0.9),
         ),
+        control_frequency=0.93,
     )  # fmt: skip
     word = ConceptSteering("dog", "attn, k=8", 40, 0.004, (0.1, 0.08), steering)
     samples = (CodeSample("attn, k=8", codes, codes[:1]),)
@@ -166,6 +171,7 @@ def test_tables_have_a_cell_for_each_column():
     assert study().rows()[2][-1] == "1.66, 57.91%"
     (word,) = study().steerings
     assert len(steered_row(word)) == len(STEERED_COLUMNS)
+    assert dict(zip(STEERED_COLUMNS, steered_row(word), strict=True))["random codes' frequency, ×"] == "0.93"
     assert len(cost_row(word)) == len(COST_COLUMNS)
     assert "k=8" in study()._repr_html_()
 
