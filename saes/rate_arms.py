@@ -18,9 +18,10 @@ Line = list[tuple[float, float]]
 class RateArm:
     """A dictionary, its curve, and what it costs and tells with its chosen quantiser in place.
 
-    `arm` is its architecture, which one line is drawn of; `name` the dictionary's own, the same for all of its seeds.
-    probing: held-out accuracy of k features, the mean over concepts, by k; detection_auc: the median over features, of
-    `detection_measured` of them. None is what was not measured. Units: nats per token.
+    `arm` is its architecture, which one line is drawn of; `name` the dictionary's own, the same for all of its seeds
+    and for no dictionary that differs in more (saes.rate_names). probing: held-out accuracy of k
+    features, the mean over concepts, by k; detection_auc: the median over features, of `detection_measured` of them.
+    None is what was not measured. Units: nats per token.
     """
 
     arm: str

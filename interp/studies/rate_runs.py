@@ -32,6 +32,7 @@ from saes.null_arms import untrained_arms
 from saes.rate import ValueQuantiser, gaussian_explained
 from saes.rate_arms import Kind, RateArm
 from saes.rate_curve import VALUE_BITS, QuantisedDictionary, rate_curve, variances_of
+from saes.rate_names import dictionary_names
 from saes.rate_results import RateDistortion
 from saes.run_parts import RunParts, open_run
 from saes.token_sample import iter_sample
@@ -204,10 +205,9 @@ def _baseline(parts: RunParts) -> str | None:
 
 
 def _labels(opened: Sequence[RunParts]) -> list[str]:
-    """Architecture, features and k of each run, and its folder's name where another of its seed has the same."""
+    """Architecture, k and features of each run, and what else tells it from others of these that are no seed of it."""
     plain = [f"{_baseline(p) or arm_name(p)} k{p.config.sae.k} of {p.config.sae.d_sae:,}" for p in opened]
-    told = [(one, p.config.seed) for one, p in zip(plain, opened, strict=True)]
-    return [f"{one[0]}, {p.run.name}" if told.count(one) > 1 else one[0] for one, p in zip(told, opened, strict=True)]
+    return dictionary_names(plain, [p.config for p in opened], [p.run.path for p in opened])
 
 
 def arm_name(parts: RunParts) -> str:

@@ -82,3 +82,13 @@ def test_runs_of_other_hooks_are_refused(folder):
     invoke("train", *other, "--architecture", "topk", "--out", folder / "elsewhere")
     done = CliRunner().invoke(cli, ["rate", str(folder / "topk"), str(folder / "elsewhere")])
     assert "same activations" in str(done.exception)
+
+
+def test_another_seed_trained_for_longer_is_another_dictionary(folder):
+    for name, seed, tokens in (("second", 1, "4096"), ("third", 2, "8192")):
+        invoke("train", *FLAGS, "--architecture", "topk", "--seed", seed, "--tokens", tokens, "--out", folder / name)
+    few = ["--tokens", "300", "--no-ce", "--value-bits", "0", "--null-arms", "--json"]
+    found = json.loads(invoke("rate", *(folder / name for name in ("topk", "second", "third")), *few).stdout)
+    dictionaries = ["topk k4 of 64, tokens4096"] * 2 + ["topk k4 of 64, tokens8192"]
+    for arm, more in (("topk", ""), ("permuted decoder", ", permuted decoder")):
+        assert [one["name"] for one in found["arms"] if one["arm"] == arm] == [name + more for name in dictionaries]
