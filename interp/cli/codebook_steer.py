@@ -119,7 +119,7 @@ def _predictions_before(held: CodebookModel, record: CodeRecord, expression: re.
         return None
     source, config = record.source, held.config
     stream = open_stream(source["dataset"], held.model, config.data, split=source["split"])  # type: ignore[arg-type]
-    return mean_prediction(held, stream, wanted)
+    return mean_prediction(held, stream, record, wanted)
 
 
 def _write_steering(result: CodeSteering, out: Path) -> None:

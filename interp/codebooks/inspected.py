@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from interp.codebooks.config import CodebookConfig
 from interp.codebooks.detection import Detection, code_detections, draw_codes
 from interp.codebooks.files import CodebookModel
 from interp.codebooks.inspection import (
@@ -32,7 +31,7 @@ from interp.codebooks.precision import LEAST_FIRINGS, Detected, Detector, best_c
 from interp.codebooks.record import CodeRecord, record_codes
 from interp.codebooks.rivals import rival_model, rivals_of
 from interp.codebooks.search import expression_of, label_tokens, matching_tokens
-from interp.datasets import Split, open_stream
+from interp.datasets import TokenStream, open_stream
 from interp.errors import ArtifactError
 from interp.storage import read_json, write_json
 
@@ -162,11 +161,10 @@ def inspect_run(
         expression_of(pattern)
     rival, neurons_of = rival_model(held, neurons)
     dataset = dataset or config.dataset
-    split, kind = _split_of(config, dataset)
-    stream = open_stream(dataset, held.model, config.data, split=split)
+    stream, kind = _text_of(held, dataset)
     tell("looking at codes", 0, 4)
     record = record_codes(held.model, held.codebooks, stream.iter_pass(), n_tokens=n_tokens)
-    record = replace(record, source={"model": held.model.content_hash, "dataset": dataset, "split": split})
+    record = replace(record, source={"model": held.model.content_hash, "dataset": dataset, "split": stream.split})
     tell("looking at codes", 1, 4)
     drawn = code_detections(record, N_DRAWN, seed=seed)
     rivals = rivals_of(rival, stream, record, [one.share for one in drawn], seed)
@@ -197,11 +195,14 @@ def inspect_run(
     return result, record
 
 
-def _split_of(config: CodebookConfig, dataset: str) -> tuple[Split, str]:
-    """The split of a data set that is looked at, and what it is to training."""
-    if dataset != config.dataset:
-        return "all", "other"
-    return config.data.judged_split, config.data.judged_split
+def _text_of(held: CodebookModel, dataset: str) -> tuple[TokenStream, str]:
+    """The text that is looked at, and what it is to training: under another name, or as a copy, it stays the same."""
+    config = held.config
+    stream = open_stream(dataset, held.model, config.data, split=config.data.judged_split)
+    trained = held.folder.run.manifest().data.get("content_hash")
+    if stream.documents.content_hash == trained or Path(dataset).resolve() == Path(config.dataset).resolve():
+        return stream, stream.split
+    return stream.with_split("all"), "other"
 
 
 def _codes(held: CodebookModel, record: CodeRecord, seed: int) -> tuple[CodeFacts, ...]:

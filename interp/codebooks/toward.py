@@ -4,7 +4,7 @@ Axes: n tokens, v vocabulary.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from interp.codebooks.files import CodebookModel
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.search import iter_matches
 from interp.datasets import TokenStream
-from interp.errors import DataError
+from interp.errors import ArtifactError, DataError
+from interp.token_rows import TokenBatch
 
 
 def before_matches(record: CodeRecord, expression: re.Pattern[str], texts: Sequence[str]) -> Bool[ndarray, " n"]:
@@ -35,18 +36,39 @@ def before_matches(record: CodeRecord, expression: re.Pattern[str], texts: Seque
     return found
 
 
-@torch.no_grad()
-def mean_prediction(held: CodebookModel, stream: TokenStream, where: Bool[ndarray, " n"]) -> Float[Tensor, " v"]:
-    """The model's own mean next-token distribution at some tokens of the record of the same stream.
+def iter_recorded(record: CodeRecord, stream: TokenStream) -> Iterator[tuple[slice, TokenBatch]]:
+    """Batches of the text that was looked at, with the part of the record that stands for each.
 
-    Raises: DataError if there is none.
+    Raises: ArtifactError if the text is not that of the record.
     """
-    model, total, n, at = held.model, torch.zeros(()), 0, 0
+    at = 0
+    for batch in stream.iter_pass():
+        found = batch.token_ids[batch.keep].cpu().numpy()[: len(record) - at]
+        if not np.array_equal(found, record.token_ids[at : at + len(found)]):
+            break
+        yield slice(at, at + len(found)), batch
+        at += len(found)
+        if at == len(record):
+            return
+    raise ArtifactError(
+        f"{stream.documents.name}: is not the text that was looked at (from token {at:,} of the record on); restore "
+        "it, or look at the codes again"
+    )
+
+
+@torch.no_grad()
+def mean_prediction(
+    held: CodebookModel, stream: TokenStream, record: CodeRecord, where: Bool[ndarray, " n"]
+) -> Float[Tensor, " v"]:
+    """The model's own mean next-token distribution at some tokens of a record of this stream.
+
+    Raises: DataError if there is none; ArtifactError if the stream is not that of the record.
+    """
+    model, total, n = held.model, torch.zeros(()), 0
     forward: Any = model.hf
     with held.inserted():
-        for batch in stream.iter_pass():
-            flags = where[at : at + batch.n_kept]
-            at += batch.n_kept
+        for part, batch in iter_recorded(record, stream):
+            flags = where[part]
             if flags.any():
                 rows = LanguageBatch.of(batch, model.device)
                 positions = {} if rows.position_ids is None else {"position_ids": rows.position_ids}
@@ -54,8 +76,6 @@ def mean_prediction(held: CodebookModel, stream: TokenStream, where: Bool[ndarra
                 kept = logits[batch.keep.to(logits.device)][: len(flags)]
                 p = kept[torch.from_numpy(flags).to(logits.device)].float().softmax(1)
                 total, n = total.to(p.device) + p.sum(0), n + len(p)
-            if at >= len(where):
-                break
     if not n:
         raise DataError("got no place before the word in the half that judges; choose a commoner word, or more tokens")
     return total / n

@@ -119,8 +119,8 @@ def steer_concept(scene: Scene, word: str, *, on_progress: Progress | None = Non
     steering = steer_codes(
         held.model, held.codebooks, record, chosen.codes, scene.prompt, word_pattern(word),
         neutral=neutral_texts(held, scene.stream), where="all", n_texts=scene.n_texts, new_tokens=scene.new_tokens,
-        n_controls=scene.n_controls, seed=scene.seed, target=mean_prediction(held, scene.stream, wanted & judge),
-        on_progress=on_progress,
+        n_controls=scene.n_controls, seed=scene.seed, on_progress=on_progress,
+        target=mean_prediction(held, scene.stream, record, wanted & judge),
     )  # fmt: skip
     return ConceptSteering(
         word,

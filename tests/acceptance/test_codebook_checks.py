@@ -50,7 +50,7 @@ def test_few_tokens_end_in_a_page_that_says_what_was_not_measured(fresh):
 
 
 def test_other_text_and_neurons_are_named(folder, fresh):
-    (fresh.parent / "more.jsonl").write_text((folder / "text.jsonl").read_text())
+    (fresh.parent / "more.jsonl").write_text((folder / "text.jsonl").read_text() + '{"text": "w3 w9"}\n')
     more = ["--dataset", fresh.parent / "more.jsonl", "--neurons", folder / "plain", "--json"]
     held = json.loads(_invoke("inspect", fresh, "--tokens", "100", *more).stdout)
     assert (held["dataset"], held["split"]) == (str(fresh.parent / "more.jsonl"), "other")
@@ -118,6 +118,21 @@ def test_steering_tells_its_scale_and_what_was_cut(inspected, tmp_path):
     without = json.loads(_invoke(*asked, "--texts", "1", "--new-tokens", "2", "--controls", "0", "--json").stdout)
     assert (without["p"], without["relative_shift"]) == (None, None)
     assert "not measured" in _invoke(*asked, "--texts", "1", "--new-tokens", "2", "--controls", "0").output
+
+
+def test_text_that_has_changed_since_is_not_steered_on(folder, fresh, capsys):
+    text = fresh.parent / "more.jsonl"
+    whole = (folder / "text.jsonl").read_text() + '{"text": "w3 w9"}\n'
+    text.write_text(whole)
+    _invoke("inspect", fresh, "--tokens", "600", "--dataset", text)
+    asked = ["steer", fresh, "w5", "--codes", "0.attn.0.1", "--pattern", "w8", "--texts", "1", "--new-tokens", "2"]
+    asked += ["--controls", "0"]
+    assert json.loads(_invoke(*asked, "--json").stdout)["unsteered"]["toward"] == 1.0
+    # Another document at the beginning, and an end before that of the record.
+    for changed in ("".join(whole.splitlines(keepends=True)[7:]), "".join(whole.splitlines(keepends=True)[:20])):
+        text.write_text(changed)
+        assert main(["codebook", *map(str, asked)]) == 2
+        assert "is not the text that was looked at" in capsys.readouterr().err
 
 
 def test_a_record_of_other_weights_is_not_searched(inspected, fresh, capsys):

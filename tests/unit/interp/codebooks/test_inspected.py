@@ -119,11 +119,34 @@ def test_what_was_looked_at_is_told(folder, held, tmp_path):
     assert record.source == {
         "model": held.model.content_hash, "dataset": held.config.dataset, "split": "heldout",
     }  # fmt: skip
-    (tmp_path / "more.jsonl").write_text((folder / "text.jsonl").read_text())
+    # Another text: that of training with a document more.
+    (tmp_path / "more.jsonl").write_text((folder / "text.jsonl").read_text() + '{"text": "w3 w9"}\n')
     other, record = inspect_run(held, TEXTS, n_tokens=50, dataset=str(tmp_path / "more.jsonl"))
     assert other.text == f"text of {tmp_path / 'more.jsonl'}, another than that of training"
     assert (record.source["dataset"], record.source["split"]) == (str(tmp_path / "more.jsonl"), "all")
     assert "which training read too" in Inspection("r", "m", 1, (), (), {}, (), (), (), (), split="all").text
+
+
+def test_the_text_of_training_is_known_under_another_name(folder, held, tmp_path, monkeypatch):
+    _, record = inspect_run(held, TEXTS, n_tokens=300)
+    (tmp_path / "copy.jsonl").write_bytes((folder / "text.jsonl").read_bytes())
+    monkeypatch.chdir(folder)
+    for name in ("./text.jsonl", str(tmp_path / "copy.jsonl")):
+        again, same = inspect_run(held, TEXTS, n_tokens=300, dataset=name)
+        assert (again.split, same.source["split"]) == ("heldout", "heldout")
+        assert again.text == f"held-out text of {name}"
+        np.testing.assert_array_equal(same.token_ids, record.token_ids)
+
+
+def test_the_text_of_training_is_known_though_documents_were_added(tmp_path, monkeypatch):
+    write_inputs(tmp_path)
+    train_codebooks(CodebookConfig.parse(run_settings(tmp_path, "codes", tokens=120)))
+    with (tmp_path / "text.jsonl").open("a") as file:
+        file.write('{"text": "w3 w9"}\n')
+    monkeypatch.chdir(tmp_path)
+    found, _ = inspect_run(load_codebook_model(tmp_path / "codes", device="cpu"), TEXTS, n_tokens=50,
+                           dataset="text.jsonl")  # fmt: skip
+    assert found.split == "heldout"
 
 
 def test_an_inspection_is_read_as_it_was_written(held, tmp_path):
