@@ -15,7 +15,7 @@ from interp.errors import ConfigError
 from interp.runs import RunFolder
 from interp.studies.tokfsm import TokFSMConfig, run_tokfsm
 from interp.studies.tokfsm_codes import class_labels
-from interp.studies.tokfsm_folder import keep_settings, training_seconds
+from interp.studies.study_folder import keep_settings, training_seconds
 from interp.studies.tokfsm_interventions import draw_scene, expected_digits, next_digits
 from interp.studies.tokfsm_machine import BOS, Machine, MachineBatches, states_of
 from interp.studies.tokfsm_model import new_model
@@ -195,6 +195,7 @@ def test_settings_are_kept_and_others_refused(tmp_path):
     keep_settings(config.model_copy(update={"out": tmp_path / "x"}), out / "study.yaml", {text: "one"})
     with pytest.raises(ConfigError, match=r"study\.yaml: was begun with seed = 0; got 1; give another --out"):
         keep_settings(config.model_copy(update={"seed": 1}), out / "study.yaml", {text: "two"})
+    keep_settings(config.model_copy(update={"seed": 1}), out / "study.yaml", {}, may_differ=("out", "seed"))
     with pytest.raises(ConfigError, match=r"text\.jsonl: is not what these settings write"):
         keep_settings(config, out / "study.yaml", {text: "two"})
     assert _contents(out) == written

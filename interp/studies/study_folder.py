@@ -1,7 +1,7 @@
 """What a study's folder was begun with, and how long its runs took."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
@@ -13,8 +13,10 @@ from interp.runs import RunFolder, differences
 from interp.storage import holds_text, make_folder, write_text
 
 
-def keep_settings(config: Config, path: Path, inputs: Mapping[Path, str]) -> None:
-    """Write a study's settings, and its inputs, where they are not there yet; `out` alone may be named otherwise.
+def keep_settings(
+    config: Config, path: Path, inputs: Mapping[Path, str], *, may_differ: Collection[str] = ("out",)
+) -> None:
+    """Write a study's settings, and its inputs, where they are not there yet; some settings may be others than then.
 
     Raises: ConfigError if others are there; nothing is then written.
     """
@@ -22,7 +24,7 @@ def keep_settings(config: Config, path: Path, inputs: Mapping[Path, str]) -> Non
     if kept:
         old = yaml.safe_load(type(config).parse(read_yaml(path), source=str(path)).to_yaml())
         for name, was, is_now in differences(old, yaml.safe_load(config.to_yaml())):
-            if name != "out":
+            if name not in may_differ:
                 raise ConfigError(f"{path}: was begun with {name} = {was!r}; got {is_now!r}; give another --out")
     for file, text in inputs.items():
         if file.exists() and not holds_text(file, text):
