@@ -27,8 +27,8 @@ from interp.models import Model, load_model
 from interp.recording import Recording
 from interp.runs import RunFolder, this_command
 from interp.storage import new_folder
-from interp.studies.tokfsm_codes import codes_of_classes
 from interp.studies.study_folder import keep_settings, training_seconds
+from interp.studies.tokfsm_codes import codes_of_classes
 from interp.studies.tokfsm_interventions import draw_scene, intervene
 from interp.studies.tokfsm_machine import Machine, MachineBatches
 from interp.studies.tokfsm_model import new_model

@@ -13,9 +13,9 @@ from interp.codebooks.insertion import new_codebooks, site_hooks
 from interp.codebooks.tokfsm_results import ArmResult, MachineScores, TokFSMStudy
 from interp.errors import ConfigError
 from interp.runs import RunFolder
+from interp.studies.study_folder import keep_settings, training_seconds
 from interp.studies.tokfsm import TokFSMConfig, run_tokfsm
 from interp.studies.tokfsm_codes import class_labels
-from interp.studies.study_folder import keep_settings, training_seconds
 from interp.studies.tokfsm_interventions import draw_scene, expected_digits, next_digits
 from interp.studies.tokfsm_machine import BOS, Machine, MachineBatches, states_of
 from interp.studies.tokfsm_model import new_model
