@@ -88,7 +88,7 @@ def _matched_part(found: RateDistortion) -> TablePart:
         "EV and ΔCE between the dictionaries next to so many bits; the rest of the dictionary nearest to them that "
         "explains more than every cheaper one. ±: standard deviation over seeds."
     )
-    columns = ("bits", "architecture", "EV", "ΔCE, nats", "nearest", "its bits", "dead", *_tells(found))
+    columns = ("bits", "architecture", "EV", "ΔCE, nats", "nearest", "its bits", "dead", *measured_columns(found))
     return TablePart("matched", "At matched bits", note, columns, rows, text=(0, 1, 4))
 
 
@@ -101,24 +101,25 @@ TOLD = {
 """Columns of what features tell: which merit, written how."""
 
 
-def _tells(found: RateDistortion) -> list[str]:
-    """Columns as far as they were measured."""
+def measured_columns(found: RateDistortion) -> list[str]:
+    """Names of the columns of what features tell, as far as it was measured."""
     return [name for name, (merit, _) in TOLD.items() if any(MERITS[merit](arm) is not None for arm in found.arms)]
 
 
 def _matched_row(found: RateDistortion, one: Matched) -> list[str]:
     told = [written(one.explained_variance, ".4f"), written(one.ce_delta, "+.4f"), " or ".join(one.nearest)]
-    return [f"{one.bits:.0f}", title(one.arm), *told, f"{one.nearest_bits.mean:.1f}", *_merits(found, one.merits)]
+    return [f"{one.bits:.0f}", title(one.arm), *told, f"{one.nearest_bits.mean:.1f}", *merits_row(found, one.merits)]
 
 
-def _merits(found: RateDistortion, merits: Mapping[str, Spread | None]) -> list[str]:
-    told = (TOLD[column] for column in _tells(found))
+def merits_row(found: RateDistortion, merits: Mapping[str, Spread | None]) -> list[str]:
+    """The dead share, then what stands in `measured_columns`."""
+    told = (TOLD[column] for column in measured_columns(found))
     return [written(merits["dead_share"], ".1%"), *(written(merits[merit], form) for merit, form in told)]
 
 
 def _arms_part(found: RateDistortion) -> TablePart:
     columns = ("dictionary", "architecture", "features", "L0", "support bits", "values", "bits", "EV, exact", "EV",
-               "ΔCE, nats", "dead", *_tells(found))  # fmt: skip
+               "ΔCE, nats", "dead", *measured_columns(found))  # fmt: skip
     rows = [_group_row(found, group) for group in found.groups()]
     note = "With the chosen quantiser; the mean over seeds ± their standard deviation."
     return TablePart("arms", "All dictionaries", note, columns, rows, text=(0, 1, 4, 5))
@@ -133,4 +134,4 @@ def _group_row(found: RateDistortion, group: SeedGroup) -> list[str]:
     ev = written(Spread.of(curve.chosen.explained_variance for curve in curves), ".4f")
     ce = written(group.spread(lambda arm: arm.ce_delta), "+.4f")
     merits = {merit: group.spread(value) for merit, value in MERITS.items()}
-    return [group.name, title(group.arm), *sizes, f"{group.bits:.1f}", exact, ev, ce, *_merits(found, merits)]
+    return [group.name, title(group.arm), *sizes, f"{group.bits:.1f}", exact, ev, ce, *merits_row(found, merits)]

@@ -17,6 +17,7 @@ from saes.rate_arms import (
     hull_line,
     hull_of,
     mean_line,
+    unbeaten,
 )
 from saes.rate_results import RateDistortion
 
@@ -133,38 +134,30 @@ def _add_chosen(
 ) -> go.Figure:
     """Dictionaries with their chosen quantisers: means over seeds, bars of one standard deviation.
 
-    Lines join those that explain more than every cheaper one; the others are faint.
+    Lines join those that explain more than every cheaper one, drawn or not; the others are faint.
     """
     for name in found.names():
         style = _style(found, name, theme)
+        groups = sorted(groups_of(found.of(name)), key=lambda group: group.bits)
+        best = {group.name for group in unbeaten(groups, lambda group: (group.bits, group.explained_variance))}
         held = [
             (group, at)
-            for group in groups_of(found.of(name))
+            for group in groups
             if (at := group.spread(value)) is not None and (above is None or at.mean > above)
         ]
-        held.sort(key=lambda pair: pair[0].bits)
-        best = _unbeaten([group for group, _ in held])
-        for on in (False, True):
-            drawn = [(group, at) for group, at in held if (group.name in best) == on]
+        sides = {on: [(group, at) for group, at in held if (group.name in best) == on] for on in (False, True)}
+        for on, drawn in sides.items():
             if not drawn:
                 continue
             figure.add_scatter(
                 x=[group.bits for group, _ in drawn], y=[at.mean for _, at in drawn], name=title(name),
-                mode="lines+markers" if on else "markers", opacity=1 if on else 0.35, showlegend=on, legendgroup=name,
+                mode="lines+markers" if on else "markers", opacity=1 if on else 0.35,
+                showlegend=on or not sides[True], legendgroup=name,
                 error_y={"array": [at.sd or 0.0 for _, at in drawn], "thickness": 1, "width": 2},
                 customdata=[f"{group.name}, {chosen_told(group)}" for group, _ in drawn],
                 hovertemplate=_told(name, told, "%{customdata}"), **style,
             )  # fmt: skip
     return figure
-
-
-def _unbeaten(ascending: Sequence[SeedGroup]) -> set[str]:
-    """Names of the dictionaries that explain more than every cheaper one."""
-    best: list[SeedGroup] = []
-    for group in ascending:
-        if not best or group.explained_variance > best[-1].explained_variance:
-            best.append(group)
-    return {group.name for group in best}
 
 
 def _told(name: str, value: str, more: str = "") -> str:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Literal, TypeVar
 
 from saes.rate_curve import RateCurve, RatePoint
 
+T = TypeVar("T")
 Kind = Literal["trained", "baseline", "null"]
 Interval = tuple[float, float]
 Line = list[tuple[float, float]]
@@ -19,9 +20,9 @@ class RateArm:
     """A dictionary, its curve, and what it costs and tells with its chosen quantiser in place.
 
     `arm` is its architecture, which one line is drawn of; `name` the dictionary's own, the same for all of its seeds
-    and for no dictionary that differs in more (saes.rate_names). probing: held-out accuracy of k
-    features, the mean over concepts, by k; detection_auc: the median over features, of `detection_measured` of them.
-    None is what was not measured. Units: nats per token.
+    and for no dictionary that differs in more (saes.rate_names). probing: held-out accuracy of k features, the mean
+    over concepts, by k; detection_auc: the median over features, of `detection_measured` of them. None is what was not
+    measured. Units: nats per token.
     """
 
     arm: str
@@ -104,23 +105,27 @@ def groups_of(arms: Sequence[RateArm]) -> tuple[SeedGroup, ...]:
     return tuple(SeedGroup(*key, members) for key, members in held.items())
 
 
-def hull_of(arms: Sequence[RateArm]) -> tuple[tuple[RateArm, RatePoint], ...]:
-    """The points, over quantisers, that none of these dictionaries beats: each explains more than every cheaper one."""
-    points = [(arm, point) for arm in arms for point in arm.curve.points]
-    best: list[tuple[RateArm, RatePoint]] = []
-    for arm, point in sorted(points, key=lambda pair: (pair[1].bits, -pair[1].explained_variance)):
-        if not best or point.explained_variance > best[-1][1].explained_variance:
-            best.append((arm, point))
+def unbeaten(things: Iterable[T], point_of: Callable[[T], tuple[float, float]]) -> tuple[T, ...]:
+    """Those that explain more than everything that takes no more bits, by bits.
+
+    point_of: a thing's bits and explained variance.
+    """
+    best: list[T] = []
+    for thing in sorted(things, key=lambda thing: (point_of(thing)[0], -point_of(thing)[1])):
+        if not best or point_of(thing)[1] > point_of(best[-1])[1]:
+            best.append(thing)
     return tuple(best)
+
+
+def hull_of(arms: Sequence[RateArm]) -> tuple[tuple[RateArm, RatePoint], ...]:
+    """The points, over quantisers, that none of these dictionaries beats."""
+    points = [(arm, point) for arm in arms for point in arm.curve.points]
+    return unbeaten(points, lambda pair: (pair[1].bits, pair[1].explained_variance))
 
 
 def frontier_of(arms: Sequence[RateArm]) -> tuple[RateArm, ...]:
-    """The dictionaries that, with their chosen quantisers, explain more than every cheaper one of these."""
-    best: list[RateArm] = []
-    for arm in sorted(arms, key=lambda arm: (arm.curve.chosen.bits, -arm.curve.chosen.explained_variance)):
-        if not best or arm.curve.chosen.explained_variance > best[-1].curve.chosen.explained_variance:
-            best.append(arm)
-    return tuple(best)
+    """The dictionaries that none of these beats with its chosen quantiser."""
+    return unbeaten(arms, lambda arm: (arm.curve.chosen.bits, arm.curve.chosen.explained_variance))
 
 
 def hull_line(arms: Sequence[RateArm]) -> Line:

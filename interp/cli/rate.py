@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from dashboards.rate_page import MATCHED_BITS, rate_page
+from dashboards.rate_page import MATCHED_BITS, measured_columns, merits_row, rate_page
 from dashboards.rate_view import title
 from interp.cli.evaluate import COUNT, SEED
 from interp.cli.output import json_option, make_place, print_facts, print_grid
 from interp.recording import progress_of_stages
 from interp.storage import write_text
 from interp.studies.rate_runs import RateSettings, run_rates
-from saes.rate_arms import MERITS, Spread
+from saes.rate_arms import MERITS, SeedGroup, Spread
 from saes.rate_curve import VALUE_BITS
 from saes.rate_results import Matched, RateDistortion, written
 
@@ -100,33 +100,33 @@ def _settings(*, tokens: int, ce_tokens: int, no_ce: bool, detection_tokens: int
 
 
 def _print(found: RateDistortion) -> None:
-    columns = ["", "L0", "support", "values", "bits", "EV", "ΔCE", "dead"]
-    rows = []
-    for group in found.groups():
-        curves = [arm.curve for arm in group.members]
-        told = (
-            [curve.l0 for curve in curves],
-            [curve.support.bits for curve in curves],
-            [curve.chosen.values for curve in curves],
-            [curve.chosen.bits for curve in curves],
-        )
-        bits = [written(Spread.of(values), ".1f") for values in told]
-        explained = written(Spread.of(curve.chosen.explained_variance for curve in curves), ".4f")
-        cost = written(group.spread(lambda arm: arm.ce_delta), "+.4f")
-        rows.append([group.name, *bits, explained, cost, written(group.spread(MERITS["dead_share"]), ".1%")])
-    print_grid("Bits per token with the chosen quantiser", columns, rows)
+    tells = measured_columns(found)
+    columns = ["", "L0", "support", "values", "bits", "EV", "ΔCE", "dead", *tells]
+    print_grid("Bits per token with the chosen quantiser", columns, [_group_line(found, one) for one in found.groups()])
     for at in MATCHED_BITS:
         held = [one for one in found.matched(at) if one.explained_variance is not None]
         if held:
             title_of = f"At {at:.0f} bits per token; from dead on, of the nearest dictionary at its bits"
-            print_grid(title_of, _MATCHED, [_matched_line(one) for one in held])
+            columns = ["", "EV", "ΔCE", "its bits", "dead", *tells]
+            print_grid(title_of, columns, [_matched_line(found, one) for one in held])
 
 
-_MATCHED = ["", "EV", "ΔCE", "its bits", "dead", "1 feature", "5 features", "detection"]
+def _group_line(found: RateDistortion, group: SeedGroup) -> list[str]:
+    curves = [arm.curve for arm in group.members]
+    told = (
+        [curve.l0 for curve in curves],
+        [curve.support.bits for curve in curves],
+        [curve.chosen.values for curve in curves],
+        [curve.chosen.bits for curve in curves],
+    )
+    bits = [written(Spread.of(values), ".1f") for values in told]
+    explained = written(Spread.of(curve.chosen.explained_variance for curve in curves), ".4f")
+    cost = written(group.spread(lambda arm: arm.ce_delta), "+.4f")
+    merits = {merit: group.spread(value) for merit, value in MERITS.items()}
+    return [group.name, *bits, explained, cost, *merits_row(found, merits)]
 
 
-def _matched_line(one: Matched) -> list[str]:
-    forms = {"dead_share": ".1%", "probe_k1": ".3f", "probe_k5": ".3f", "detection_auc": ".3f"}
-    merits = [written(one.merits[merit], form) for merit, form in forms.items()]
+def _matched_line(found: RateDistortion, one: Matched) -> list[str]:
     bits = written(one.nearest_bits, ".1f")
-    return [title(one.arm), written(one.explained_variance, ".4f"), written(one.ce_delta, "+.4f"), bits, *merits]
+    explained, cost = written(one.explained_variance, ".4f"), written(one.ce_delta, "+.4f")
+    return [title(one.arm), explained, cost, bits, *merits_row(found, one.merits)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -92,3 +93,21 @@ def test_another_seed_trained_for_longer_is_another_dictionary(folder):
     dictionaries = ["topk k4 of 64, tokens4096"] * 2 + ["topk k4 of 64, tokens8192"]
     for arm, more in (("topk", ""), ("permuted decoder", ", permuted decoder")):
         assert [one["name"] for one in found["arms"] if one["arm"] == arm] == [name + more for name in dictionaries]
+
+
+def test_what_features_tell_is_printed_of_a_codebook_of_few_bits(folder):
+    out = folder / "few.json"
+    few = ["--tokens", "300", "--no-ce", "--value-bits", "0", "--out", out]
+    printed = invoke("rate", folder / "codebook", *few, "--probe", "--detection-tokens", "1000").stdout
+    # No bits at which architectures are compared lie between its dictionaries, so this is the only table.
+    assert "bits per token;" not in printed
+    head, row = (re.split(r"\s{2,}", line.strip()) for line in printed.splitlines()[1:3])
+    (told,) = json.loads(out.read_text())["arms"]
+    values = (told["probing"]["1"], told["probing"]["5"], told["detection_auc"])
+    assert head[-4:] == ["1 feature", "5 features", "detection AUC", "AUC of"]
+    assert row[-4:] == [*(f"{value:.3f}" for value in values), f"{told['detection_measured']:.0%}"]
+
+
+def test_what_was_not_measured_has_no_column(folder):
+    printed = invoke("rate", folder / "topk", "--tokens", "300", "--no-ce", "--value-bits", "0").stdout
+    assert printed.splitlines()[1].split() == ["L0", "support", "values", "bits", "EV", "ΔCE", "dead"]

@@ -8,7 +8,7 @@ from dashboards.rate_page import rate_page
 from dashboards.rate_view import cost_figure, dead_figure, rate_figure, title
 from interp.errors import ArtifactError
 from saes.rate import SupportBits
-from saes.rate_arms import RateArm, Spread, between, frontier_of, hull_of, mean_line, nearest_of
+from saes.rate_arms import RateArm, Spread, between, frontier_of, hull_of, mean_line, nearest_of, unbeaten
 from saes.rate_curve import RateCurve, RatePoint
 from saes.rate_results import RateDistortion, written
 
@@ -86,6 +86,25 @@ def test_what_is_dearer_and_explains_less_is_not_on_the_frontier(seeded):
     own = [one for one in seeded.arms if one.seed == 0]
     assert [one.name for one in frontier_of(own)] == ["topk k4 of 64"]
     assert nearest_of(own, 45.0).name == "topk k4 of 64"
+
+
+def test_what_is_left_out_of_the_figure_of_costs_beats_the_others_all_the_same():
+    """The cheaper one gains, so it has no place on a logarithmic axis; what it beats is no better for that."""
+    gains = arm("topk", "trained", [(20, 0.9)], exact=0.9, delta=-0.01, label="topk k4 of 64")
+    beaten = arm("topk", "trained", [(40, 0.8)], exact=0.8, delta=0.1, label="topk k8 of 64")
+    (trace,) = cost_figure(RateDistortion((beaten, gains), ((1.0, 0.1), (100.0, 0.95)), {})).data
+    assert (trace.x, trace.mode, trace.opacity) == ((40,), "markers", 0.35)
+    # Its architecture is named in the legend although nothing of it is solid.
+    assert trace.showlegend
+    best = arm("topk", "trained", [(60, 0.95)], exact=0.95, delta=0.05, label="topk k16 of 64")
+    traces = cost_figure(RateDistortion((beaten, gains, best), ((1.0, 0.1), (100.0, 0.95)), {})).data
+    assert [(trace.x, trace.opacity, trace.showlegend) for trace in traces] == [((40,), 0.35, False), ((60,), 1, True)]
+
+
+def test_of_things_that_cost_the_same_the_one_that_explains_more_is_unbeaten():
+    assert unbeaten([(2.0, 0.5), (2.0, 0.7), (3.0, 0.7), (4.0, 0.8), (1.0, 0.1)], lambda one: one) == (
+        (1.0, 0.1), (2.0, 0.7), (4.0, 0.8),
+    )  # fmt: skip
 
 
 def test_a_mean_line_has_a_point_wherever_a_seed_has_one_and_all_reach():
