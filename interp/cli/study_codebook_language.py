@@ -19,7 +19,8 @@ from interp.codebooks.language_results import (
 )
 from interp.recording import progress_of_stages
 from interp.storage import write_text
-from interp.studies.codebook_language import CodebookLanguageConfig, arm_folder, arm_name, run_codebook_language
+from interp.studies.codebook_language import CodebookLanguageConfig, arm_name, inspected_folder, run_codebook_language
+from interp.studies.codebook_language_inspection import inspection_path
 
 _EXAMPLES = """\b
 Examples:
@@ -54,10 +55,11 @@ def command(as_json: bool, **flags: Any) -> None:
 
 
 def _write_page(config: CodebookLanguageConfig, study: CodebookLanguage) -> Path:
-    # Drawing is not needed to train: a machine without plotly may leave it out.
+    # Plotly is slow to import, and all that comes before does without it.
     from dashboards.codebook_language_view import codebook_language_page
 
-    inspected = {arm_name(k): Inspection.load(arm_folder(config, k, config.seed) / "inspection.json") for k in config.k}
+    folders = {k: inspected_folder(config, k, config.seed) for k in config.k}
+    inspected = {arm_name(k): Inspection.load(inspection_path(folder)) for k, folder in folders.items()}
     page = config.out / "codebook_language.html"
     write_text(page, codebook_language_page(study, inspected))
     return page

@@ -26,7 +26,8 @@ PUBLISHED: Mapping[str, tuple[float, float]] = {PLAIN: (1.57, 59.27), "attn, k=8
 @dataclass(frozen=True, slots=True)
 class LanguageArm:
     """One model. above_plain: its loss above that of the same finetune without codebooks, with the interval over
-    documents. dead_heldout, dead_training: share of codes that no looked-at, no training token chose."""
+    documents. dead_heldout, dead_training: share of codes that no looked-at, no training token chose. seconds: of the
+    steps of training."""
 
     name: str
     seed: int

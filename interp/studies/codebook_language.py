@@ -3,8 +3,7 @@
 Source: Tamkin, Taufeeque & Goodman 2023, section 5.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,23 +14,21 @@ import torch
 from pydantic import Field, model_validator
 
 from interp.codebooks.config import CodebookConfig
-from interp.codebooks.detection import Detection, neuron_detections
 from interp.codebooks.evaluation import DocumentSums, document_sums
 from interp.codebooks.files import CodebookFolder, CodebookModel, load_codebook_model
-from interp.codebooks.inspected import Inspection, inspect_run
 from interp.codebooks.language_results import BASE, PLAIN, CodebookLanguage, CodeSample, ConceptSteering, LanguageArm
-from interp.codebooks.neurons import neuron_activations
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.training import train_codebooks
 from interp.config import Config, Seed
 from interp.datasets import DataConfig, TokenStream, open_stream
-from interp.errors import ConfigError
 from interp.loop import Schedule
 from interp.models import load_model
 from interp.recording import Recording
-from interp.runs import hardware, this_command
-from interp.storage import holds_text, make_folder, read_json, write_json, write_text
+from interp.runs import RunFolder, hardware, this_command
+from interp.storage import make_folder, read_json, write_json
+from interp.studies.codebook_language_inspection import looked_at
 from interp.studies.codebook_language_steering import Scene, steer_concept
+from interp.studies.study_folder import keep_settings, training_seconds
 
 SizeName = Literal["tiny", "cpu"]
 Tell = Callable[[str, int, int], None]
@@ -51,6 +48,9 @@ class Size:
     new_tokens: int
     n_controls: int
 
+
+MAY_DIFFER = ("out", "device", "concepts", "prompt", "steer_k")
+"""Settings that may be others when a study is gone on with: no arm is trained by them."""
 
 SIZES: Mapping[SizeName, Size] = {
     "tiny": Size(12, 2048, 512, 1000, 1500, 6000, 4, 4, 3),
@@ -107,8 +107,8 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
     Raises: any InterpError; what is finished stays, and the same command goes on.
     """
     tell = on_progress or (lambda *_: None)
-    _keep_config(config)
-    plain, plain_seconds = _trained(config, k=None, seed=config.seed)
+    keep_settings(config, config.out / "study.yaml", {}, may_differ=MAY_DIFFER)
+    plain = _trained(config, k=None, seed=config.seed)
     model = load_model(config.model, device=config.device)
     heldout = open_stream(config.dataset, model, _data(config), split="heldout")
     size = SIZES[config.size]
@@ -117,23 +117,26 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
     without = document_sums(held.model, heldout.iter_pass(), n_tokens=size.scored)
     arms = [
         LanguageArm(BASE, config.seed, base.scores(), 0.0, base.loss_above(without)),
-        LanguageArm(PLAIN, config.seed, without.scores(), plain_seconds),
+        LanguageArm(PLAIN, config.seed, without.scores(), training_seconds(plain.run)),
     ]
     samples: list[CodeSample] = []
     steerings: list[ConceptSteering] = []
     for k in config.k:
         for seed in range(config.seed, config.seed + config.seeds):
-            folder, seconds = _trained(config, k=k, seed=seed)
+            folder = _trained(config, k=k, seed=seed)
             arm = load_codebook_model(folder.run.path, device=config.device)
-            inspection, record = _inspected(config, arm, tell)
-            arms.append(_scored(size, arm, heldout, without, record, seconds))
+            texts = _texts(arm)
+            inspection, record = looked_at(
+                inspected_folder(config, k, seed), arm, held, heldout, texts, n_tokens=size.looked_at, seed=config.seed,
+                on_progress=tell,
+            )  # fmt: skip
+            arms.append(_scored(size, arm, heldout, without, record))
             if seed > config.seed:
                 continue
-            neurons = neuron_activations(held.model, heldout.iter_pass(), n_tokens=len(record))
-            samples.append(_sample(arm_name(k), inspection, record, neurons, config.seed))
+            samples.append(CodeSample(arm_name(k), inspection.code_detection, inspection.neuron_detection))
             if k == (config.steer_k or config.k[0]):
                 steerings += _steerings(config, Scene(
-                    arm, arm_name(k), record, heldout, _texts(arm), config.prompt, size.n_texts, size.new_tokens,
+                    arm, arm_name(k), record, heldout, texts, config.prompt, size.n_texts, size.new_tokens,
                     size.n_controls, config.seed + 1,
                 ), tell)  # fmt: skip
     told = {"command": this_command(), "seed": config.seed, "model hash": model.content_hash, **_facts(config)}
@@ -152,13 +155,9 @@ def arm_folder(config: CodebookLanguageConfig, k: int | None, seed: int) -> Path
     return config.out / ("plain" if k is None else f"attn_k{k}_seed{seed}")
 
 
-def _keep_config(config: CodebookLanguageConfig) -> None:
-    """Raises: ConfigError if the folder holds another study."""
-    make_folder(config.out)
-    path, text = config.out / "study.yaml", config.to_yaml()
-    if path.exists() and not holds_text(path, text):
-        raise ConfigError(f"{path}: was begun with other settings; give another --out, or the same settings to go on")
-    write_text(path, text)
+def inspected_folder(config: CodebookLanguageConfig, k: int, seed: int) -> Path:
+    """Where the study keeps what it looked at of an arm."""
+    return config.out / "inspected" / arm_folder(config, k, seed).name
 
 
 def _facts(config: CodebookLanguageConfig) -> dict[str, Any]:
@@ -176,8 +175,8 @@ def _data(config: CodebookLanguageConfig) -> DataConfig:
     return DataConfig(context_size=config.context_size, batch_tokens=SIZES[config.size].batch, rows=config.rows)
 
 
-def _trained(config: CodebookLanguageConfig, *, k: int | None, seed: int) -> tuple[CodebookFolder, float]:
-    """One arm's run, from its last checkpoint on, and the seconds that its steps took."""
+def _trained(config: CodebookLanguageConfig, *, k: int | None, seed: int) -> CodebookFolder:
+    """One arm's run, from its last checkpoint on."""
     size = SIZES[config.size]
     settings = CodebookConfig(
         model=config.model,
@@ -196,24 +195,11 @@ def _trained(config: CodebookLanguageConfig, *, k: int | None, seed: int) -> tup
         device=config.device,
         recording=Recording(log_every=20, checkpoint_every=100, keep_checkpoints=1),
     )
-    begun, path = time.perf_counter(), settings.out / "seconds.json"
-    folder = train_codebooks(settings, resume=True)
-    if not path.exists():
-        write_json(path, time.perf_counter() - begun)
-    return folder, float(read_json(path))
-
-
-def _inspected(config: CodebookLanguageConfig, arm: CodebookModel, tell: Tell) -> tuple[Inspection, CodeRecord]:
-    folder = arm.folder
-    if folder.inspection_path.exists():
-        return Inspection.load(folder.inspection_path), CodeRecord.load(folder.record_path)
-    result, record = inspect_run(
-        arm, _texts(arm), n_tokens=SIZES[config.size].looked_at, seed=config.seed,
-        provenance={"command": this_command()}, on_progress=tell,
-    )  # fmt: skip
-    record.save(folder.record_path)
-    result.save(folder.inspection_path)
-    return result, record
+    run = RunFolder(settings.out)
+    if run.started and run.manifest().status == "finished":
+        # Another device may go on with what is trained, though not with a training that is under way.
+        settings = settings.model_copy(update={"device": run.config(CodebookConfig).device})
+    return train_codebooks(settings, resume=True)
 
 
 def _texts(arm: CodebookModel) -> list[str]:
@@ -223,7 +209,7 @@ def _texts(arm: CodebookModel) -> list[str]:
 
 
 def _scored(
-    size: Size, arm: CodebookModel, heldout: TokenStream, plain: DocumentSums, record: CodeRecord, seconds: float
+    size: Size, arm: CodebookModel, heldout: TokenStream, plain: DocumentSums, record: CodeRecord
 ) -> LanguageArm:
     with arm.inserted():
         sums = document_sums(arm.model, heldout.iter_pass(), n_tokens=size.scored)
@@ -233,21 +219,11 @@ def _scored(
         arm_name(arm.config.k),
         arm.config.seed,
         sums.scores(),
-        seconds,
+        training_seconds(arm.folder.run),
         sums.loss_above(plain),
         dead,
         float(never.float().mean()),
     )
-
-
-def _sample(
-    name: str, inspection: Inspection, record: CodeRecord, neurons: Mapping[str, np.ndarray], seed: int
-) -> CodeSample:
-    """The drawn codes, and neurons of the plain finetune: with codebooks taken out, the arm's own would be of a model
-    that nobody trained."""
-    codes: Sequence[Detection] = inspection.code_detection
-    rivals = neuron_detections(record, dict(neurons), [one.share for one in codes], seed=seed)
-    return CodeSample(name, tuple(codes), rivals)
 
 
 def _steerings(config: CodebookLanguageConfig, scene: Scene, tell: Tell) -> list[ConceptSteering]:

@@ -7,7 +7,9 @@ from click.testing import CliRunner
 
 from interp.cli import cli, main
 from interp.codebooks.language_results import CodebookLanguage
+from interp.runs import RunFolder
 from interp.storage import sha256_of
+from interp.studies.study_folder import training_seconds
 from tests.browsing import Visit, launched_browser
 
 
@@ -43,7 +45,8 @@ def test_the_same_command_goes_on_with_what_is_there(ran):
     out, held = ran
     kept = {path: sha256_of(path) for path in out.rglob("*.safetensors")}
     # As if it had been interrupted before the word was steered.
-    (out / "steering" / "she.json").unlink()
+    for path in (out / "steering").iterdir():
+        path.unlink()
     again = _run(out)
     assert again["arms"] == held["arms"]
     assert again["steerings"] == held["steerings"]
@@ -52,8 +55,28 @@ def test_the_same_command_goes_on_with_what_is_there(ran):
 
 def test_other_settings_in_the_same_folder_are_refused(ran, capsys):
     out, _ = ran
-    assert main(["study", "codebook-language", "--size", "tiny", "--lr", "0.5", "--out", str(out)]) == 2
-    assert "begun with other settings" in capsys.readouterr().err
+    changed = ["--size", "tiny", "--k", "2", "--tokens", "1024", "--lr", "0.5", "--out", str(out)]
+    assert main(["study", "codebook-language", *changed]) == 2
+    assert "was begun with lr = 0.001; got 0.5" in capsys.readouterr().err
+
+
+def test_looking_at_an_arm_anew_changes_nothing_of_the_study(ran, tmp_path):
+    out, held = ran
+    text = tmp_path / "more.jsonl"
+    text.write_text("".join(f'{{"text": "One day a dog met {name} and they ran home."}}\n' for name in range(200)))
+    looked = ["inspect", str(out / "attn_k2_seed0"), "--tokens", "700", "--dataset", str(text), "--seed", "3"]
+    assert CliRunner().invoke(cli, ["codebook", *looked]).exit_code == 0
+    again = _run(out)
+    assert [again[name] for name in ("arms", "samples", "steerings")] == [
+        held[name] for name in ("arms", "samples", "steerings")
+    ]
+
+
+def test_seconds_are_those_of_training_however_often_it_was_gone_on_with(ran):
+    out, held = ran
+    seconds = [training_seconds(RunFolder(out / name)) for name in ("plain", "attn_k2_seed0")]
+    assert [arm["seconds"] for arm in held["arms"]] == [0.0, *seconds]
+    assert min(seconds) > 0
 
 
 @pytest.mark.browser
