@@ -14,12 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.distributed import ALONE, Ranks
+from saes.ops.launch import Kernel
 
 FLAT = 1024
 """Columns of a vector, or of a matrix without unit rows, that one program takes."""
 
 
-@triton.jit
+@Kernel
 def _squares_kernel(weight, grad, out, n, d, BLOCK: tl.constexpr, UNIT: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
@@ -32,7 +33,7 @@ def _squares_kernel(weight, grad, out, n, d, BLOCK: tl.constexpr, UNIT: tl.const
     tl.store(out + row, tl.sum(g * g))
 
 
-@triton.jit
+@Kernel
 def _facts_kernel(squares, finite, steps, facts, clip_norm, n, beta1, beta2, BLOCK: tl.constexpr):
     # facts: the norm; by how much to scale gradients; one if weights may move. Then both bias corrections of each
     # parameter, whose steps are counted here.
@@ -54,7 +55,7 @@ def _facts_kernel(squares, finite, steps, facts, clip_norm, n, beta1, beta2, BLO
     tl.store(facts + 4 + 2 * lanes, (1 - tl.exp2(exact * log2)).to(tl.float32), mask=there)
 
 
-@triton.jit
+@Kernel
 def _adam_kernel(
     weight, grad, mean, square, facts, which, n, d, lr, beta1, beta2, eps, BLOCK: tl.constexpr, UNIT: tl.constexpr
 ):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp.code import Code, offsets_of
 from saes.ops.encode import Preactivations
+from saes.ops.launch import Kernel
 
 GROUP = 32
 """Neighbouring features of which the largest is looked at first; only groups that reach the bound are looked into."""
@@ -49,7 +50,7 @@ class Candidates:
         return self.values.shape[1]
 
 
-@triton.jit
+@Kernel
 def _maxima_kernel(chunk, bounds, maxima, f, n_groups, KIND: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr):
     # The largest of each group of neighbours; where every feature has a bound of its own, by how much one exceeds it.
     row = tl.program_id(0).to(tl.int64)
@@ -64,7 +65,7 @@ def _maxima_kernel(chunk, bounds, maxima, f, n_groups, KIND: tl.constexpr, GROUP
     tl.store(maxima + row * n_groups + groups, tl.max(x, axis=1), mask=groups < n_groups)
 
 
-@triton.jit
+@Kernel
 def _row_bounds_kernel(maxima, bounds, n_groups, K: tl.constexpr, WIDTH: tl.constexpr):
     # The largest value that K of WIDTH maxima of a token reach: at least K of its entries do.
     row = tl.program_id(0).to(tl.int64)
@@ -82,7 +83,7 @@ def _row_bounds_kernel(maxima, bounds, n_groups, K: tl.constexpr, WIDTH: tl.cons
     tl.store(bounds + row, low.to(tl.float32, bitcast=True))  # type: ignore[attr-defined]
 
 
-@triton.jit
+@Kernel
 def _candidates_kernel(
     chunk, maxima, bounds, hits, values, features, counts, starts, more_values, more_features, cursor, f, n_groups,
     n_chunks, offset, room, more_room,
@@ -145,7 +146,7 @@ def _candidates_kernel(
     tl.store(counts + out, n)
 
 
-@triton.jit
+@Kernel
 def _largest_kernel(
     values, features, counts, kept_values, kept_features, kept_counts, room, K: tl.constexpr, ROOM: tl.constexpr
 ):
@@ -169,7 +170,7 @@ def _largest_kernel(
     tl.store(kept_counts + row, tl.sum(keep.to(tl.int32)))
 
 
-@triton.jit
+@Kernel
 def _pack_kernel(
     values, features, starts, more_values, more_features, offsets, flat_values, flat_features, room,
     BLOCK: tl.constexpr, FEATURES: tl.constexpr,
@@ -192,7 +193,7 @@ def _pack_kernel(
             tl.store(flat_features + begin + start + lanes, feature, mask=fits)
 
 
-@triton.jit
+@Kernel
 def _tally_kernel(flat_values, offsets, smallest, tallies, b, BLOCK: tl.constexpr):
     # How many of a token's candidates exceed the smallest kept value, and how many equal it.
     row = tl.program_id(0).to(tl.int64)
@@ -210,7 +211,7 @@ def _tally_kernel(flat_values, offsets, smallest, tallies, b, BLOCK: tl.constexp
     tl.store(tallies + b + row, equal)
 
 
-@triton.jit
+@Kernel
 def _keep_kernel(
     flat_values, features, starts, more_features, offsets, smallest, sums, tallies,
     kept_values, kept_features, kept_offsets, b, n, room, BLOCK: tl.constexpr,

@@ -14,6 +14,8 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saes.ops.launch import Kernel
+
 PIECE = 128
 """Entries of a segment that one program adds up: a feature that fires on every second token must not make all wait."""
 
@@ -57,7 +59,7 @@ class Pieces:
         return Pieces(offsets, table, long)
 
 
-@triton.jit
+@Kernel
 def _cut_kernel(offsets, table, long, cursors, s, n_pieces, n_long, PIECE: tl.constexpr, BLOCK: tl.constexpr):
     # cursors begin at -1. Which rows a segment gets depends on who came first, what it sums there does not.
     segment = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -81,7 +83,7 @@ def _cut_kernel(offsets, table, long, cursors, s, n_pieces, n_long, PIECE: tl.co
             tl.store(table + n_pieces + first + index, tl.minimum(at + PIECE, end), mask=cut)
 
 
-@triton.jit
+@Kernel
 def _combine_kernel(
     matrix, index, scale, offsets, table, out, scratch, sums, scratch_sums, s, n_pieces, d,
     PIECE: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr,
@@ -118,7 +120,7 @@ def _combine_kernel(
             tl.store(at_sum, total_scale, mask=tl.program_id(1) == 0)
 
 
-@triton.jit
+@Kernel
 def _join_kernel(long, out, scratch, sums, scratch_sums, n_long, d, BLOCK: tl.constexpr, SUMS: tl.constexpr):
     which = tl.program_id(0)
     segment = tl.load(long + which).to(tl.int64)
@@ -138,7 +140,7 @@ def _join_kernel(long, out, scratch, sums, scratch_sums, n_long, d, BLOCK: tl.co
             tl.store(sums + segment, total_scale, mask=tl.program_id(1) == 0)
 
 
-@triton.jit
+@Kernel
 def _dot_kernel(left, left_index, right, right_index, out, n, d, TILE: tl.constexpr, BLOCK: tl.constexpr):
     entries = tl.program_id(0) * TILE + tl.arange(0, TILE)
     there = entries < n
@@ -154,7 +156,7 @@ def _dot_kernel(left, left_index, right, right_index, out, n, d, TILE: tl.conste
     tl.store(out + entries, total, mask=there)
 
 
-@triton.jit
+@Kernel
 def _pulls_kernel(
     centred,
     weight,
@@ -296,7 +298,7 @@ def prefix_pulls(
     return Pulls(errors.flatten(1).sum(1), residual, pulls)
 
 
-@triton.jit
+@Kernel
 def _walk_kernel(centred, term_weights, sums, residual, errors, b, d, G: tl.constexpr, BLOCK: tl.constexpr):
     token = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
