@@ -15,7 +15,7 @@ from saes import SAE, SAEConfig, create_sae
 from saes.ops.acceleration import acceleration
 from saes.ops.encode import Preactivations
 from saes.ops.select import Selection, select_above_each, select_per_batch, select_per_token
-from saes.ops.sparse import Pattern, combine, gathered_dot, prefix_losses
+from saes.ops.sparse import Pattern, combine, errors_into_pulls, gathered_dot, prefix_losses
 from saes.optimiser import make_optimiser
 
 pytest.importorskip("triton", reason="triton is not installed: pip install triton")
@@ -117,6 +117,25 @@ def test_prefix_losses_and_their_gradients(widths: tuple[int, ...]) -> None:
         found[mode] = [result.loss, result.errors, result.residual, *grads]
     for ours, twin in zip(found["triton"], found["eager"], strict=True):
         torch.testing.assert_close(ours, twin, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("n_groups", [1, 3, 10])
+@pytest.mark.parametrize("d", [D, 33, 600])
+def test_walking_up_and_down_group_sums_that_are_there(n_groups: int, d: int) -> None:
+    """The residual of a prefix is what its groups leave; a group is pulled by those of all prefixes that contain it."""
+    centred, sums = _random(B, d, seed=9), _random(B, n_groups, d, seed=10)
+    weights = tuple(_random(n_groups + 1, seed=14).tolist())
+    left = torch.cat([centred[:, None], centred[:, None] - sums.cumsum(1)], dim=1)
+    weighted = left[:, 1:] * torch.tensor(weights[1:], device=DEVICE)[:, None]
+    pulls = weighted.flip(1).cumsum(1).flip(1)
+    centre_pull = pulls[:, 0].sum(0) + weights[0] * centred.sum(0)
+    expected = (left.square().sum(dim=(0, 2)) / B, left[:, -1], centre_pull, pulls)
+    for mode in ("eager", "triton"):
+        walked = sums.clone()
+        with acceleration("eager" if mode == "eager" else "triton"):
+            found = (*errors_into_pulls(centred, walked, weights), walked)
+        for ours, known in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, known, rtol=1e-5, atol=5e-5)
 
 
 class _Batches:
