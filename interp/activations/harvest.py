@@ -115,8 +115,8 @@ class TokenReader:
                 yield here, batch.pinned() if self._pinned else batch
 
 
-Read = Callable[[Tensor, Tensor | None, Tensor | None], dict[str, Tensor]]
-"""A forward pass: token ids, mask and positions -> activations by hook."""
+Read = Callable[[Tensor, Tensor | None, Tensor | None, Tensor], dict[str, Tensor]]
+"""A forward pass: token ids, mask, positions and which tokens are kept -> activations of all tokens by hook."""
 
 
 def reader_of(model: Model, hooks: Sequence[str], how: HarvestConfig) -> Read:
@@ -129,7 +129,7 @@ def reader_of(model: Model, hooks: Sequence[str], how: HarvestConfig) -> Read:
 
 def plain_reader(model: Model, hooks: Sequence[str]) -> Read:
     """The forward pass up to the deepest hook."""
-    return lambda token_ids, mask, positions: capture(model, token_ids, hooks, mask, positions)
+    return lambda token_ids, mask, positions, _keep: capture(model, token_ids, hooks, mask, positions)
 
 
 def harvest_batch(
@@ -142,9 +142,9 @@ def harvest_batch(
     moved = batch.to(model.device)
     # No mask for a causal model: padding stands on the right, where its tokens cannot see it, and masks slow attention.
     mask = None if model.causal else moved.attention_mask
-    captured = (read or plain_reader(model, hooks))(moved.token_ids, mask, position_ids(moved))
-    acts = {hook: _finite(hook, x[moved.keep]) for hook, x in captured.items()}
     keep = moved.keep
+    captured = (read or plain_reader(model, hooks))(moved.token_ids, mask, position_ids(moved), keep)
+    acts = {hook: _finite(hook, x[keep]) for hook, x in captured.items()}
     return ActivationBatch(acts, moved.token_ids[keep], moved.document[keep], moved.position_ids[keep])
 
 
