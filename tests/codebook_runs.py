@@ -2,14 +2,12 @@
 
 import json
 
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 
 
 def write_inputs(folder, kind="gpt2"):
     """A base model and 60 documents of words."""
-    model = tiny_model(kind)
-    model.hf.save_pretrained(folder / "base")
-    model.tokenizer.save_pretrained(folder / "base")
+    save_model(tiny_model(kind), folder / "base")
     words = [" ".join(f"w{4 + (i * j) % 30}" for j in range(1, 12)) for i in range(1, 60)]
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in words))
 

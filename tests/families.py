@@ -5,6 +5,8 @@ Norm weights, biases and every other tensor are random, so that nothing is zero 
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -147,6 +149,13 @@ def tiny_model(kind: str, *, seed: int = 0) -> Model:
             spread = 0.3 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5
             parameter.normal_(mean=1.0 if parameter.ndim == 1 else 0.0, std=spread)
     return wrap_model(hf.requires_grad_(False), tokenizer, name=f"tiny-{kind}")
+
+
+def save_model(model: Model, folder: Path, **how: Any) -> Path:
+    """Write a model and its tokenizer as `load_model` reads them; `how` is told to transformers."""
+    model.hf.save_pretrained(folder, **how)
+    model.tokenizer.save_pretrained(folder)
+    return folder
 
 
 def tiny_tokenizer(special: Mapping[str, str] = SPECIAL) -> PreTrainedTokenizerFast:

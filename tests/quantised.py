@@ -16,7 +16,7 @@ from interp.errors import ConfigError
 from interp.hooks import capture
 from interp.models import load_model
 from interp.weights import linear_matrix
-from tests.families import tiny_model, tiny_tokens
+from tests.families import save_model, tiny_model, tiny_tokens
 
 HOOK = "blocks.1.hook_resid_post"
 PACKAGES = Path(sys.prefix) / "quantised"
@@ -44,8 +44,7 @@ def quantise(folder: Path, method: str) -> Path:
 def main(method: str, folder: Path) -> None:
     """Print the relative errors of activations and of a weight matrix, and what shuffling such a model is told."""
     plain = tiny_model("llama")
-    plain.hf.save_pretrained(folder / "plain")
-    plain.tokenizer.save_pretrained(folder / "plain")
+    save_model(plain, folder / "plain")
     path = str(quantise(folder / "plain", method))
     model = load_model(path, device="cpu")
     x, y = (capture(m, tiny_tokens(), [HOOK])[HOOK] for m in (plain, model))

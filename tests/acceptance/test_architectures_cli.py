@@ -7,7 +7,7 @@ import torch
 
 from interp.cli import main
 from interp.storage import read_tensors
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 READ, WRITTEN, DEEPER = "blocks.0.ln2.hook_out", "blocks.0.hook_mlp_out", "blocks.1.hook_resid_post"
@@ -31,9 +31,7 @@ RUNS = {
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(400))
     return ["--model", str(folder / "model"), "--dataset", str(folder / "texts.jsonl"), *SMALL]
 

@@ -10,7 +10,7 @@ from interp.runs import RunFolder
 from interp.storage import read_json
 from saes.baselines import KINDS
 from saes.train_config import TrainConfig
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 SMALL = [
@@ -22,9 +22,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("baseline")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(400))
     return ["--model", str(folder / "model"), "--dataset", str(folder / "texts.jsonl"), *SMALL]
 

@@ -9,7 +9,7 @@ import yaml
 import interp.fitting as fitting
 from interp.cli import main
 from interp.storage import read_tensors
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 HOOK, N_STEPS = "blocks.1.hook_resid_post", 30
@@ -24,9 +24,7 @@ VARIANTS = {
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(120))
     return {
         "model": str(folder / "model"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from interp.cli import main
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 SMALL = [
@@ -19,8 +19,7 @@ TEMPLATE = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor 
 def model(tmp_path):
     model = tiny_model("llama")
     model.tokenizer.chat_template = TEMPLATE
-    model.hf.save_pretrained(tmp_path / "model")
-    model.tokenizer.save_pretrained(tmp_path / "model")
+    save_model(model, tmp_path / "model")
     return str(tmp_path / "model")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from interp.cli import main
 from saes.encoded_parquet import read_provenance
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 HOOK = "blocks.1.hook_resid_post"
@@ -20,9 +20,7 @@ HOOK = "blocks.1.hook_resid_post"
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encode")
     for name, seed in (("model", 0), ("other", 1)):
-        model = tiny_model("llama", seed=seed)
-        model.hf.save_pretrained(folder / name)
-        model.tokenizer.save_pretrained(folder / name)
+        save_model(tiny_model("llama", seed=seed), folder / name)
     write_jsonl(folder / "texts.jsonl", tiny_texts(100))
     (folder / "lines.txt").write_text("w5 w6 w7\n\nw8 w9\n")
     size = ["--sae.d-sae", "64", "--k", "4", "--batch-size", "64", "--tokens", "640", "--shuffle.block-tokens", "320"]

@@ -12,7 +12,7 @@ import pytest
 
 from interp.cli import main
 from saes.features import FeatureStore
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 SMALL = [
@@ -24,9 +24,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("features")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(400))
     inputs = ["--model", str(folder / "model"), "--dataset", str(folder / "texts.jsonl")]
     assert main(["train", *inputs, *SMALL, "--out", str(folder / "run")]) == 0

@@ -9,7 +9,7 @@ from interp.cli import main
 from interp.cli.plan import duration, size
 from saes.planning.calibration import calibrate
 from saes.training import TrainConfig
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 HOOK = "blocks.1.hook_resid_post"
@@ -21,9 +21,7 @@ SMALL = [*SIZE, *MORE]
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(100))
     return ["--model", str(folder / "model"), "--dataset", str(folder / "texts.jsonl")]
 

@@ -8,7 +8,7 @@ import pytest
 from interp.storage import read_tensors
 from saes.train_config import TrainConfig
 from saes.training import train
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -25,9 +25,7 @@ ARCHITECTURES = {
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(60))
     return {
         "model": str(folder / "model"), "dataset": str(folder / "texts.jsonl"), "hook": "blocks.1.hook_resid_post",

@@ -13,7 +13,7 @@ import torch
 
 from interp.cli import main
 from interp.storage import read_tensors
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 HOOK = "blocks.1.hook_resid_post"
@@ -27,9 +27,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(200))
     return ["--model", str(folder / "model"), "--dataset", str(folder / "texts.jsonl")]
 
@@ -251,8 +249,7 @@ def test_a_model_with_nan_weights_stops_before_a_run_folder_is_made(inputs, tmp_
     model = tiny_model("llama")
     with torch.no_grad():
         model.hf.model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
-    model.hf.save_pretrained(tmp_path / "model")
-    model.tokenizer.save_pretrained(tmp_path / "model")
+    save_model(model, tmp_path / "model")
     arguments = ["train", *inputs, *SMALL, "--model", str(tmp_path / "model"), "--out", str(tmp_path / "run")]
     assert main(arguments) == 2
     assert "NaN" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from interp.cli import main
 from saes.features import FeatureStore
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 SMALL = [
@@ -23,9 +23,7 @@ WIRINGS = {
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wired")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(400))
     (folder / "new.txt").write_text("\n".join(tiny_texts(20, seed=3)))
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 OUT = "run"
@@ -55,9 +55,7 @@ class Case:
 
 def make_inputs(folder: Path) -> None:
     """A model, its text, and the config of a sweep."""
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(300))
     base = {
         "model": str(folder / "model"),

@@ -8,7 +8,7 @@ import torch
 from interp.errors import UnknownHookError
 from interp.hooks import capture
 from interp.models import load_model
-from tests.families import KINDS, tiny_model, tiny_tokens
+from tests.families import KINDS, save_model, tiny_model, tiny_tokens
 
 
 def attention(q, k, v, *, n_groups, window, cap, scale):
@@ -58,8 +58,7 @@ def test_soft_capped_attention_is_capped(layer):
 
 def test_a_soft_capped_model_is_loaded_with_attention_that_can_cap(tmp_path):
     model = tiny_model("gemma2")
-    model.hf.save_pretrained(tmp_path / "m")
-    model.tokenizer.save_pretrained(tmp_path / "m")
+    save_model(model, tmp_path / "m")
     loaded = load_model(str(tmp_path / "m"), device="cpu")
     assert loaded.hf.config._attn_implementation == "eager"
     hook = "blocks.2.hook_resid_post"

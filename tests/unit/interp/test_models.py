@@ -13,20 +13,14 @@ from interp.errors import ConfigError, MissingDependencyError, ModelError
 from interp.hooks import capture, edit
 from interp.models import load_model, wrap_model
 from interp.weights import hash_weights
-from tests.families import CONTEXT, D_VOCAB, KINDS, tiny_model, tiny_tokens
+from tests.families import CONTEXT, D_VOCAB, KINDS, save_model, tiny_model, tiny_tokens
 
 FAMILY = {"gpt_neox_parallel": "gpt_neox", "gpt_neox_sequential": "gpt_neox"}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return save(tiny_model("llama"), tmp_path / "llama")
-
-
-def save(model, folder):
-    model.hf.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    return folder
+    return save_model(tiny_model("llama"), tmp_path / "llama")
 
 
 def set_config(folder, **values):
@@ -41,7 +35,7 @@ def cut(path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_model_comes_back(kind, tmp_path):
     saved = tiny_model(kind)
-    model = load_model(str(save(saved, tmp_path / "m")), device="cpu")
+    model = load_model(str(save_model(saved, tmp_path / "m")), device="cpu")
     assert (model.family, model.n_layers, model.d_model) == (FAMILY.get(kind, kind), 3, 16)
     assert (model.d_vocab, model.context_size, model.bos_token_id) == (D_VOCAB, CONTEXT, 0)
     assert (model.dtype, model.device.type, model.hf.training) == (torch.float32, "cpu", False)
@@ -52,7 +46,7 @@ def test_a_saved_model_comes_back(kind, tmp_path):
 def test_a_half_precision_folder_is_computed_in_the_precision_asked_for(tmp_path):
     saved = tiny_model("llama")
     saved.hf.half()
-    folder = save(saved, tmp_path / "half")
+    folder = save_model(saved, tmp_path / "half")
     assert load_model(str(folder), device="cpu").dtype == torch.float32
     assert load_model(str(folder), device="cpu", dtype="bfloat16").dtype == torch.bfloat16
 
@@ -90,8 +84,7 @@ def test_randomised_weights_stay_tied():
 
 def test_sharded_weights_are_read_and_hashed_whole(tmp_path):
     model, folder = tiny_model("gpt2"), tmp_path / "sharded"
-    model.hf.save_pretrained(folder, max_shard_size="8KB")
-    model.tokenizer.save_pretrained(folder)
+    save_model(model, folder, max_shard_size="8KB")
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 2
     assert torch.equal(load_model(str(folder)).hf(tiny_tokens()).logits, model.hf(tiny_tokens()).logits)
@@ -195,9 +188,7 @@ def test_without_transformer_lens_the_bridge_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(("kind", "buffers"), [("gpt_neo", "attn.attention"), ("gptj", "attn")])
 def test_masks_in_old_files_are_not_read(tmp_path, kind, buffers):
     """Published GPT-Neo and GPT-J files hold the causal mask of every block."""
-    model = tiny_model(kind)
-    model.hf.save_pretrained(tmp_path)
-    model.tokenizer.save_pretrained(tmp_path)
+    save_model(tiny_model(kind), tmp_path)
     path = tmp_path / "model.safetensors"
     masks = {f"transformer.h.{i}.{buffers}.{name}": torch.ones(1) for i in range(3) for name in ("bias", "masked_bias")}
     save_file(load_file(path) | masks, path, metadata={"format": "pt"})

@@ -13,16 +13,10 @@ from interp.errors import MissingDependencyError, ModelError
 from interp.hooks import capture
 from interp.models import load_model
 from interp.weights import linear_matrix
-from tests.families import tiny_model, tiny_tokens
+from tests.families import save_model, tiny_model, tiny_tokens
 from tests.quantised import HOOK, PACKAGES
 
 ROOT = Path(__file__).parents[3]
-
-
-def save(model, folder, **how):
-    model.hf.save_pretrained(folder, **how)
-    model.tokenizer.save_pretrained(folder)
-    return folder
 
 
 def set_config(folder, **values):
@@ -34,7 +28,7 @@ def set_config(folder, **values):
 def test_bfloat16_in_shards_is_computed_in_float32_unless_asked_otherwise(tmp_path, kind):
     model = tiny_model(kind)
     model.hf.bfloat16()
-    folder = str(save(model, tmp_path / "m", max_shard_size="4KB"))
+    folder = str(save_model(model, tmp_path / "m", max_shard_size="4KB"))
     assert len(list((tmp_path / "m").glob("model-*.safetensors"))) > 2
     wide, narrow = load_model(folder, device="cpu"), load_model(folder, device="cpu", dtype="bfloat16")
     x, y = (capture(m, tiny_tokens(), [HOOK])[HOOK] for m in (wide, narrow))
@@ -51,7 +45,7 @@ def test_bfloat16_in_shards_is_computed_in_float32_unless_asked_otherwise(tmp_pa
     [("torchao", "torchao"), ("bitsandbytes", "bitsandbytes"), ("gptq", "gptqmodel"), ("quanto", "optimum-quanto")],
 )
 def test_a_quantised_folder_says_what_to_install(tmp_path, monkeypatch, method, package):
-    folder = save(tiny_model("llama"), tmp_path / "m")
+    folder = save_model(tiny_model("llama"), tmp_path / "m")
     set_config(folder, quantization_config={"quant_method": method})
     monkeypatch.setattr("interp.quantised.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=f"quantised with {method}.*pip install {package}") as caught:
@@ -61,14 +55,14 @@ def test_a_quantised_folder_says_what_to_install(tmp_path, monkeypatch, method, 
 
 @pytest.mark.parametrize("settings", [{"bits": 4}, "int8", {"quant_method": None}])
 def test_a_quantisation_without_a_method_is_told(tmp_path, settings):
-    folder = save(tiny_model("llama"), tmp_path / "m")
+    folder = save_model(tiny_model("llama"), tmp_path / "m")
     set_config(folder, quantization_config=settings)
     with pytest.raises(ModelError, match="names no quant_method"):
         load_model(str(folder))
 
 
 def test_a_method_that_transformers_does_not_know_is_told_in_one_line(tmp_path):
-    folder = save(tiny_model("llama"), tmp_path / "m")
+    folder = save_model(tiny_model("llama"), tmp_path / "m")
     set_config(folder, quantization_config={"quant_method": "tea leaves"})
     with pytest.raises(ModelError, match=r"'tea leaves'; transformers knows .*torchao"):
         load_model(str(folder))

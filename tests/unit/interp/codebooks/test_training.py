@@ -19,7 +19,7 @@ from interp.errors import ArtifactError, ConfigError, DataError
 from interp.loop import Schedule, fit
 from interp.storage import sha256_of
 from interp.token_rows import TokenBatch
-from tests.families import tiny_model, tiny_tokens
+from tests.families import save_model, tiny_model, tiny_tokens
 
 
 class _Batches:
@@ -141,9 +141,7 @@ def test_from_scratch_is_the_same_architecture_with_other_weights():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codebook")
-    model = tiny_model("gpt_neox_parallel")
-    model.hf.save_pretrained(folder / "base")
-    model.tokenizer.save_pretrained(folder / "base")
+    save_model(tiny_model("gpt_neox_parallel"), folder / "base")
     words = [" ".join(f"w{4 + (i * j) % 30}" for j in range(1, 12)) for i in range(1, 60)]
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in words))
     settings = {

@@ -12,7 +12,7 @@ from interp.lenses.future import FutureLens
 from interp.lenses.reading import measure_again, read_text
 from interp.lenses.training import train_lens
 from interp.storage import write_json
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 FUTURE = {"distances": 2, "examples": 24, "batch_size": 4, "shortest_prefix": 3, "evaluation_examples": 10}
@@ -25,9 +25,7 @@ HOOKS = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
 def scene(tmp_path_factory):
     """A tiny model on disk, and text that it reads."""
     folder = tmp_path_factory.mktemp("scene")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "text.jsonl", tiny_texts(80, longest=15))
     return folder
 
@@ -112,9 +110,7 @@ def test_damage_and_runs_of_another_kind_are_told(run, scene, tmp_path):
 
 
 def test_a_lens_is_not_applied_to_another_model(run, tmp_path):
-    other = tiny_model("llama", seed=5)
-    other.hf.save_pretrained(tmp_path / "other")
-    other.tokenizer.save_pretrained(tmp_path / "other")
+    save_model(tiny_model("llama", seed=5), tmp_path / "other")
     with pytest.raises(ArtifactError, match="was trained on a model of hash"):
         load_lens(run[1].run.path, model_name=str(tmp_path / "other"))
 

@@ -26,7 +26,7 @@ from saes.baselines import fit_baseline
 from saes.config import SAEConfig
 from saes.evaluation import evaluate
 from saes.train_config import TrainConfig
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 from tests.treebanks import write_treebank
 
@@ -34,9 +34,7 @@ K, SEEDS = 4, 2
 
 
 def _settings(folder, kind, **more):
-    model = tiny_model(kind)
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model(kind), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(250))
     config = TrainConfig.parse(
         {

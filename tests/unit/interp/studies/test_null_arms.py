@@ -10,7 +10,7 @@ from interp.studies.null_arms import TRAINED, run_null_arms
 from saes.config import SAEConfig
 from saes.evaluation import Evaluation
 from saes.training import TrainConfig
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 ARMS = {TRAINED, "frozen_decoder", "random_model", "permuted_decoder", "matched_random", "shuffled_tokens"}
@@ -19,9 +19,7 @@ ARMS = {TRAINED, "frozen_decoder", "random_model", "permuted_decoder", "matched_
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("null_arms")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(200))
     return TrainConfig.parse(
         {
