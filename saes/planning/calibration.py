@@ -44,6 +44,7 @@ class Calibration:
     Units: seconds; peak_bytes of memory at the worst moment, with `pool_bytes` of activations held throughout.
     """
 
+    compile: float
     per_harvested_token: float
     initialise: float
     per_step: float
@@ -56,6 +57,7 @@ class Calibration:
 class _Harvested:
     per_token: float
     pool: ActivationBatch
+    compile: float = 0.0
 
 
 def calibrate(
@@ -78,7 +80,7 @@ def calibrate(
     per_step = _steps(config, sae, optimiser, pool, clock)
     per_checkpoint = _checkpoint(counts, sae, optimiser, clock)
     held = sum(x.nbytes for x in (*pool.acts.values(), pool.token_ids, pool.document, pool.position))
-    return Calibration(read.per_token, initialised, per_step, per_checkpoint, peak_bytes(device), held)
+    return Calibration(read.compile, read.per_token, initialised, per_step, per_checkpoint, peak_bytes(device), held)
 
 
 @torch.no_grad()
@@ -126,17 +128,22 @@ def _harvest(model: Model, stream: TokenStream, config: TrainConfig, clock: _Clo
         raise DataError(f"{stream.documents.name}: its first documents hold no usable token; give other text or masks")
     order = torch.randperm(len(batches), generator=torch.Generator().manual_seed(config.seed)).tolist()
     pieces: list[ActivationBatch] = []
-    # What is compiled is so before the first timed batch.
     forward: Read = reader_of(model, config.all_hooks, config.harvest)
-    if config.harvest.compile:
-        harvest_batch(model, batches[order[0]], config.all_hooks, read=forward)
+    first = batches[order[0]]
+    # What is compiled is so before the first timed batch.
+    compiling = (
+        clock(lambda: harvest_batch(model, first, config.all_hooks, read=forward)) if config.harvest.compile else 0.0
+    )
 
     def harvest(batch: TokenBatch) -> None:
         pieces.append(harvest_batch(model, batch, config.all_hooks, read=forward))
 
     work = [partial(harvest, batches[i]) for i in order]
     per_token = _per_token(work, [batches[i].n_kept for i in order], clock)
-    return _Harvested(prepared / sum(batch.n_kept for batch in batches) + per_token, _joined(pieces))
+    prepared_per_token = prepared / sum(batch.n_kept for batch in batches)
+    # The batch itself is harvested again where it is counted.
+    compiling = max(0.0, compiling - per_token * first.n_kept)
+    return _Harvested(prepared_per_token + per_token, _joined(pieces), compiling)
 
 
 def _group(item: tuple[dict[str, int], TokenBatch]) -> tuple[int, int]:

@@ -90,7 +90,10 @@ def plan(config: TrainConfig, *, calibrated: bool = True, startup_seconds: float
         seconds = {"start and exit": start, **counted_seconds(counts, rates)}
     else:
         memory = _measured_memory(counts, measured) | _ahead(counts, placed)
-        seconds = {"start and exit": start + measured.initialise, **_measured_seconds(counts, measured)}
+        seconds = {
+            "start and exit": start + measured.compile + measured.initialise,
+            **_measured_seconds(counts, measured),
+        }
     seconds = beside(counts, seconds, placed.n_ahead)
     flops = {"harvest": counts.harvest_flops, "training": counts.training_flops}
     return Plan(
