@@ -104,8 +104,11 @@ class Counts:
         return self.block_tokens * (self.read_width * self.act_bytes + INDEX_BYTES + 8)
 
     def ahead_bytes(self, n_ahead: int) -> int:
-        """Batches of activations made ahead, on the SAE's device; pinned memory of the host holds as much."""
-        return n_ahead * self.config.data.batch_tokens * (self.read_width * self.act_bytes + INDEX_BYTES)
+        """Batches of activations on the SAE's device; pinned memory of the host holds as much.
+
+        Those made ahead, one in the thread's hand that waits for room, and one that is being used.
+        """
+        return (n_ahead + 2) * self.config.data.batch_tokens * (self.read_width * self.act_bytes + INDEX_BYTES)
 
     @property
     def trained_bytes(self) -> int:

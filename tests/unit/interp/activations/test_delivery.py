@@ -1,6 +1,9 @@
 """What is made ahead, or on another device, is the same stream with the same cursors."""
 
+import gc
 import threading
+import time
+import weakref
 from contextlib import closing
 from itertools import islice
 
@@ -12,14 +15,16 @@ from interp.activations.delivery import Delivered
 from interp.activations.harvest import N_AHEAD, Harvest, HarvestConfig
 from interp.errors import NonFiniteError
 from interp.hooks import edit
+from saes.planning.counts import Counts
+from saes.training import TrainConfig
 from tests.families import tiny_model
 from tests.specimens import HOOK, tiny_stream
 
 CPU = torch.device("cpu")
 
 
-def _made(folder, prefetch, *, delivered=False):
-    model = tiny_model("llama")
+def _made(folder, prefetch, *, delivered=False, model=None):
+    model = model or tiny_model("llama")
     source = Harvest(model, tiny_stream(folder, model), (HOOK,), HarvestConfig(prefetch=prefetch))
     return Delivered(source, CPU, n_ahead=prefetch) if delivered else source
 
@@ -71,20 +76,60 @@ def test_shuffled_batches_go_on_from_a_cursor_with_or_without(tmp_path):
 
 
 def test_what_the_model_does_wrong_is_told_where_it_is_used(tmp_path):
-    source = _made(tmp_path, 2, delivered=True)
-    model = source._source._model
+    model = tiny_model("llama")
+    source = _made(tmp_path, 2, delivered=True, model=model)
     with edit(model, {"blocks.0.hook_mlp_out": lambda x: x * float("nan")}), pytest.raises(NonFiniteError, match=HOOK):
         _first(source, 1)
 
 
 def test_activations_come_on_the_device_where_they_are_used(tmp_path):
     """The model on one device, the buffer on another, which here holds shapes and no numbers."""
-    source = Delivered(_made(tmp_path, 1), torch.device("meta"), n_ahead=1)
+    model = tiny_model("llama")
+    source = Delivered(_made(tmp_path, 1, model=model), torch.device("meta"), n_ahead=1)
     (_, chunk), *_ = _first(source, 1)
-    assert source._source._model.device.type == "cpu"
+    assert model.device.type == "cpu"
     assert {x.device.type for x in (chunk.acts[HOOK], chunk.token_ids, chunk.position)} == {"meta"}
     with closing(ShuffledActivations(source, batch_size=16, block_tokens=64, seed=2)) as batches:
         assert next(batches).acts[HOOK].device.type == "meta"
+
+
+class Watched:
+    """A source that knows which of its chunks somebody still holds."""
+
+    def __init__(self, source):
+        self.widths, self._source, self._made = source.widths, source, []
+
+    def iter_from(self, cursor):
+        for here, chunk in self._source.iter_from(cursor):
+            self._made.append(weakref.ref(chunk.acts[HOOK]))
+            yield here, chunk
+            # Not held by this frame while the next is made.
+            del chunk
+
+    @property
+    def n_made(self):
+        return len(self._made)
+
+    def n_live(self):
+        gc.collect()
+        return sum(made() is not None for made in self._made)
+
+
+@pytest.mark.parametrize("n_ahead", [1, 3])
+def test_so_many_chunks_are_held_at_once(tmp_path, n_ahead):
+    """Those made ahead, one in the thread's hand, and the one that is used: what a plan counts."""
+    watched = Watched(_made(tmp_path, 0))
+    config = TrainConfig.parse({"hook": HOOK, "data": {"batch_tokens": 96}})
+    counts = Counts(config, d_in=watched.widths[HOOK], forward_flops=1.0, model_bytes=0, act_bytes=4)
+    with closing(Delivered(watched, CPU, n_ahead=n_ahead).iter_from({})) as chunks:
+        for n_taken in range(1, 5):
+            _, chunk = next(chunks)
+            end = time.monotonic() + 60
+            while watched.n_made < n_taken + n_ahead + 1 and time.monotonic() < end:
+                time.sleep(0.001)
+            tensors = (chunk.acts[HOOK], chunk.token_ids, chunk.document, chunk.position)
+            bytes_each = 96 * sum(x.nbytes for x in tensors) // len(chunk)
+            assert watched.n_live() * bytes_each == counts.ahead_bytes(n_ahead)
 
 
 def test_threads_work_beside_and_waiting_for_text_is_told(tmp_path):

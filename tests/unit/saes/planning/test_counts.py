@@ -148,7 +148,8 @@ def test_batches_made_ahead_are_counted_as_a_thread_holds_them(tmp_path):
     chunks = [chunk for _, chunk in islice(Harvest(model, tiny_stream(tmp_path, model), (HOOK,)).iter_from({}), 8)]
     held = [sum(x.nbytes for x in (c.acts[HOOK], c.token_ids, c.document, c.position)) / len(c) for c in chunks]
     # Padding and masked tokens are counted as if they were kept.
-    assert all(each * 3 * 96 == counts.ahead_bytes(3) for each in held)
+    # Beside the three ahead there is one in the thread's hand, and one in use.
+    assert all(each * 5 * 96 == counts.ahead_bytes(3) for each in held)
 
 
 @pytest.mark.parametrize(("n_ahead", "left"), [(0, 40.0), (1, 30.0), (2, 20.0), (4, 10.0), (8, 10.0)])
