@@ -40,8 +40,10 @@ class Cuda:
 
     def __init__(self):
         self.log = []
+        self.n_streams = 0
 
     def Stream(self, device):
+        self.n_streams += 1
         return Stream(self.log, device, f"side {torch.device(device)}")
 
     def current_stream(self, device):
@@ -111,9 +113,10 @@ def test_from_gpu_to_cpu_the_host_waits_before_it_looks(cuda):
 def test_one_stream_serves_all_batches(cuda):
     courier = Courier(GPU, cuda=cuda)
     courier.send(_batch(CPU))
-    stream = courier._stream
+    assert cuda.n_streams == 1
     courier.send(_batch(CPU))
-    assert courier._stream is stream
+    assert cuda.n_streams == 1
+    assert cuda.log.count("in side cuda:0:") == 2
 
 
 def test_what_is_there_already_is_not_touched():
