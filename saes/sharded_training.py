@@ -4,6 +4,7 @@ Rank 0 reads and writes the folder, makes the initial weights and saves the SAE,
 there for the whole dictionary.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,22 +74,22 @@ def train_on_ranks(
     origin = open_origin(config, ranks=ranks)
     ranks.check_same("config", config.model_dump(mode="json"))
     ranks.check_same("model and data", [origin.model.get("content_hash"), origin.data])
-    batches = shuffled(config, origin)
-    fit, state = _begin(config, origin, batches, ranks, start)
-    run = ranks.from_first(lambda: open_run(config, origin, goes_on=start.goes_on))
-    settings: dict[str, Any] = {
-        "schedule": config.schedule,
-        "n_steps": config.n_steps,
-        "clip_norm": config.clip_norm,
-        "recording": config.recording,
-        "state": state,
-        "more": fit.row,
-        "whole": fit.whole,
-    }
-    if ranks.first:
-        fit_in_folder(run, fit.task, fit.optimiser, batches, label=f"train on {ranks.n} ranks", **settings)
-    else:
-        follow(fit.task, fit.optimiser, batches, **settings)
+    with closing(shuffled(config, origin)) as batches:
+        fit, state = _begin(config, origin, batches, ranks, start)
+        run = ranks.from_first(lambda: open_run(config, origin, goes_on=start.goes_on))
+        settings: dict[str, Any] = {
+            "schedule": config.schedule,
+            "n_steps": config.n_steps,
+            "clip_norm": config.clip_norm,
+            "recording": config.recording,
+            "state": state,
+            "more": fit.row,
+            "whole": fit.whole,
+        }
+        if ranks.first:
+            fit_in_folder(run, fit.task, fit.optimiser, batches, label=f"train on {ranks.n} ranks", **settings)
+        else:
+            follow(fit.task, fit.optimiser, batches, **settings)
     _finish(fit, run, origin)
     return run
 

@@ -8,11 +8,11 @@ import torch
 
 from interp.activations.collect import CollectConfig, collect
 from interp.cli import main
-from interp.distributed import Ranks
+from interp.distributed import ALONE, Ranks
 from interp.errors import ConfigError
 from interp.storage import read_tensors
 from saes.origin import load_models, open_origin
-from saes.sharded_training import train_on_ranks
+from saes.sharded_training import SpreadFit, train_on_ranks
 from saes.train_config import TrainConfig
 from saes.training import Fit, train
 from tests.families import tiny_model
@@ -73,6 +73,15 @@ def test_a_run_that_was_interrupted_goes_on_with_another_prefetch_byte_for_byte(
     assert not any(thread.name == "interp ahead" for thread in threading.enumerate())
     run = train(_config(settings, tmp_path / "run", harvest={"prefetch": after}), resume=True)
     assert _differing(_weights(run), _weights(plain)) == []
+
+
+def test_a_rank_that_is_interrupted_lets_go_of_its_thread(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpreadFit, "row", _interrupted_at(4))
+    with pytest.raises(KeyboardInterrupt) as held:
+        train_on_ranks(_config(settings, tmp_path / "run", harvest={"prefetch": 2}), ALONE)
+    # Its frames, and all that they hold, are still there.
+    assert held.tb is not None
+    assert not any(thread.name == "interp ahead" for thread in threading.enumerate())
 
 
 def _interrupted_at(step):
