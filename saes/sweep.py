@@ -85,21 +85,25 @@ class SharedBatches:
     def __init__(self, batches: ShuffledActivations) -> None:
         self.batches = batches
         self.begun = time.perf_counter()
-        self.seconds = 0.0
-        """Time in harvesting and shuffling so far."""
         self._batch: ActivationBatch | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time in harvesting and shuffling so far, by the clock of the device. Waits for it where there is one."""
+        told = self.batches.laps.totals()
+        return told.get("harvest", 0.0) + told.get("shuffle", 0.0)
 
     def warm(self) -> None:
         """Fill the first block, in which initial weights look for a sample, so that its time is counted here."""
-        begun = time.perf_counter()
+        self.batches.laps.begin()
         self.batches.peek(1)
-        self.seconds += time.perf_counter() - begun
+        self.batches.laps.end("shuffle")
 
     def fetch(self) -> None:
         """Take the next batch."""
-        begun = time.perf_counter()
+        self.batches.laps.begin()
         self._batch = next(self.batches)
-        self.seconds += time.perf_counter() - begun
+        self.batches.laps.end("shuffle")
 
     def __next__(self) -> ActivationBatch:
         assert self._batch is not None
