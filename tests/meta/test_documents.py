@@ -128,9 +128,23 @@ def test_readme_python_blocks_are_valid():
 
 
 def test_pictures_and_files_that_documents_name_exist():
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "benchmarks/FIGURES.md", "benchmarks/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text(encoding="utf-8")):
-            assert (ROOT / target).exists(), f"{name} names {target}"
+            assert (ROOT / name).parent.joinpath(target).exists(), f"{name} names {target}"
+
+
+def test_what_measures_the_figures_exists():
+    commands = re.findall(
+        r"`([^`]*(?:benchmarks/|interp |-m tests)[^`]*)`", (ROOT / "benchmarks" / "FIGURES.md").read_text()
+    )
+    assert commands
+    for command in commands:
+        words = command.split("#")[0].split()
+        if "interp" in words:
+            inner = cli.get_command(click.Context(cli), words[words.index("interp") + 1])
+            assert inner is not None, command
+        for word in words:
+            assert not word.startswith(("benchmarks/", "configs/")) or (ROOT / word).exists(), command
 
 
 def test_the_quickstart_fits_the_demo():
