@@ -1,6 +1,7 @@
 """Codebooks in a language model: loss with and without, codes beside neurons, steering beside random codes; a page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +19,9 @@ from interp.codebooks.language_results import (
     STEERED_COLUMNS,
     CodebookLanguage,
     CodeSample,
-    ConceptSteering,
     LanguageArm,
     cost_row,
     spanned,
-    steered_row,
 )
 
 _LABEL = 168
@@ -136,7 +135,7 @@ def codebook_language_page(study: CodebookLanguage, inspected: Mapping[str, Insp
     parts: list[Part] = [
         FigurePart("loss", "Held-out loss", _LOSS, partial(loss_figure, study), 76 + 40 * n_names),
         TablePart("arms", "The same in figures", _ARMS, COLUMNS, study.rows()),
-        *_steered_parts(study.steerings, partial(steering_figure, study)),
+        *_steered_parts(study),
         FigurePart("detection", "Codes drawn by seed, beside neurons", _DETECTION, partial(detection_figure, study),
                    72 + 100 * len(study.samples)),
         TablePart("medians", "Detection AUC", "Medians; intervals draw the units again.", _MEDIANS,
@@ -196,10 +195,13 @@ def _median_row(one: CodeSample) -> tuple[str, ...]:
     return (one.arm, *(spanned(*found, 3) for found in figures))
 
 
-def _steered_parts(found: Sequence[ConceptSteering], draw: partial[go.Figure]) -> list[Part]:
-    if not found:
+def _steered_parts(study: CodebookLanguage) -> list[Part]:
+    if not (rows := study.steered_rows()):
         return []
-    first = found[0].steering
+    table = TablePart("steered", "Words that were steered towards", _STEERED, STEERED_COLUMNS, rows)
+    if not (found := study.steerings):
+        return [table]
+    first, draw = found[0].steering, partial(steering_figure, study)
     texts = [
         (one.concept, name, text)
         for one in found
@@ -210,7 +212,7 @@ def _steered_parts(found: Sequence[ConceptSteering], draw: partial[go.Figure]) -
     return [
         FigurePart("steering", "Every code of a word, active while the model writes", _STEERING, draw,
                    100 + 56 * len(found)),
-        TablePart("steered", "The same in figures", _STEERED, STEERED_COLUMNS, [steered_row(one) for one in found]),
+        replace(table, title="The same in figures"),
         TablePart("cost", "What it costs, and how near it comes", _COST, COST_COLUMNS,
                   [cost_row(one) for one in found]),
         TablePart("texts", "Texts", behind, ("word", "codes", "goes on with"), texts, text=(0, 1, 2)),

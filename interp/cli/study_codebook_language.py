@@ -15,7 +15,6 @@ from interp.codebooks.language_results import (
     CodebookLanguage,
     cost_row,
     spanned,
-    steered_row,
 )
 from interp.recording import progress_of_stages
 from interp.storage import write_text
@@ -73,6 +72,6 @@ def _print(study: CodebookLanguage, page: Path) -> None:
     ]
     columns = ("", "codes", "neurons", "difference")
     print_grid("Detection AUC of drawn codes and neurons, medians with 95% intervals over them", columns, rows)
-    print_grid("Steered by all codes of a word", STEERED_COLUMNS, [steered_row(one) for one in study.steerings])
+    print_grid("Steered by all codes of a word", STEERED_COLUMNS, study.steered_rows())
     print_grid("Its cost, and how near it comes (JSD: 1 is nothing done)", COST_COLUMNS, map(cost_row, study.steerings))
     print_facts("", {}, as_json=False, shown={"page": page.resolve().as_uri()})

@@ -94,10 +94,48 @@ class ConceptSteering:
         values["precision"] = (float(held["precision"][0]), float(held["precision"][1]))
         return ConceptSteering(**values)
 
+    def save(self, path: Path) -> None:
+        """Write as JSON.
+
+        Raises: StorageError.
+        """
+        write_json(path, {"schema_version": SCHEMA_VERSION, "kind": _CONCEPT, **self.to_json()})
+
+    @staticmethod
+    def load(path: Path) -> "ConceptSteering":
+        """Read what `save` wrote.
+
+        Raises: ArtifactError if it is missing, damaged or of another kind.
+        """
+        held = read_json(path)
+        told = (held.get("kind"), held.get("schema_version")) if isinstance(held, dict) else None
+        if told != (_CONCEPT, SCHEMA_VERSION):
+            raise ArtifactError(
+                f"{path}: holds no steering by a word of version {SCHEMA_VERSION}; remove it and run the study again"
+            )
+        try:
+            return ConceptSteering.from_json(held)
+        except _DAMAGED:
+            raise ArtifactError(f"{path}: is damaged; remove it and run the study again") from None
+
+
+_CONCEPT = "concept_steering"
+_DAMAGED = (AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class WordWithoutCodes:
+    """A word that no code of an arm stands for: nothing was steered. base_rate: of tokens that the word follows."""
+
+    concept: str
+    arm: str
+    n_sites: int
+    base_rate: float
+
 
 @dataclass(frozen=True, slots=True)
 class CodebookLanguage:
-    """All arms (the base model and the plain finetune first), codes beside neurons, and steering."""
+    """All arms (the base model and the plain finetune first), codes beside neurons, steering, and words without it."""
 
     model: str
     dataset: str
@@ -106,6 +144,7 @@ class CodebookLanguage:
     samples: tuple[CodeSample, ...]
     steerings: tuple[ConceptSteering, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    without_codes: tuple[WordWithoutCodes, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; what is not defined becomes None."""
@@ -116,6 +155,7 @@ class CodebookLanguage:
             for one in self.samples
         ]
         held["steerings"] = [one.to_json() for one in self.steerings]
+        held["without_codes"] = [asdict(one) for one in self.without_codes]
         head = {"schema_version": SCHEMA_VERSION, "study": "codebook-language"}
         return head | held | {"provenance": dict(self.provenance)}
 
@@ -145,13 +185,18 @@ class CodebookLanguage:
                 tuple(CodeSample(one["arm"], _read(one["codes"]), _read(one["neurons"])) for one in held["samples"]),
                 tuple(ConceptSteering.from_json(one) for one in held["steerings"]),
                 held["provenance"],
+                tuple(WordWithoutCodes(**one) for one in held.get("without_codes", ())),
             )
-        except (KeyError, TypeError, ValueError):
+        except _DAMAGED:
             raise ArtifactError(f"{path}: is damaged; run the study again") from None
 
     def rows(self) -> list[tuple[str, ...]]:
         """Cells of the table of models."""
         return [_cells(arm) for arm in self.arms]
+
+    def steered_rows(self) -> list[tuple[str, ...]]:
+        """Cells of STEERED_COLUMNS for every word, those without codes last."""
+        return [*map(steered_row, self.steerings), *map(_row_without, self.without_codes)]
 
     def _repr_html_(self) -> str:
         """The table."""
@@ -208,6 +253,11 @@ def steered_row(one: ConceptSteering) -> tuple[str, ...]:
         f"{held.p:.3f}",
         told(held.control_frequency, ".2f"),
     )
+
+
+def _row_without(one: WordWithoutCodes) -> tuple[str, ...]:
+    told = (one.concept, f"no code found ({one.arm})", f"{one.n_sites:,} ({one.base_rate:.2%})")
+    return told + ("–",) * (len(STEERED_COLUMNS) - len(told))
 
 
 def cost_row(one: ConceptSteering) -> tuple[str, ...]:

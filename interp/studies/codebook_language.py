@@ -16,7 +16,15 @@ from pydantic import Field, model_validator
 from interp.codebooks.config import CodebookConfig
 from interp.codebooks.evaluation import DocumentSums, document_sums
 from interp.codebooks.files import CodebookFolder, CodebookModel, load_codebook_model
-from interp.codebooks.language_results import BASE, PLAIN, CodebookLanguage, CodeSample, ConceptSteering, LanguageArm
+from interp.codebooks.language_results import (
+    BASE,
+    PLAIN,
+    CodebookLanguage,
+    CodeSample,
+    ConceptSteering,
+    LanguageArm,
+    WordWithoutCodes,
+)
 from interp.codebooks.record import CodeRecord
 from interp.codebooks.training import train_codebooks
 from interp.config import Config, Seed
@@ -25,9 +33,8 @@ from interp.loop import Schedule
 from interp.models import load_model
 from interp.recording import Recording
 from interp.runs import RunFolder, hardware, this_command
-from interp.storage import make_folder, read_json, write_json
 from interp.studies.codebook_language_inspection import looked_at
-from interp.studies.codebook_language_steering import Scene, steer_concept
+from interp.studies.codebook_language_steering import Scene, check_prompt, kept_steering
 from interp.studies.study_folder import keep_settings, training_seconds
 
 SizeName = Literal["tiny", "cpu"]
@@ -96,6 +103,8 @@ class CodebookLanguageConfig(Config):
     def _fits(self) -> "CodebookLanguageConfig":
         if not self.k or len(set(self.k)) != len(self.k) or min(self.k) < 1:
             raise ValueError(f"k: got {list(self.k)}; expected numbers of codes that differ, such as 8,1")
+        if bad := [word for word in self.concepts if not word.strip() or "/" in word]:
+            raise ValueError(f"concepts: got {bad[0]!r}; expected words, without '/'")
         if self.steer_k and self.steer_k not in self.k:
             raise ValueError(f"steer_k: got {self.steer_k}; expected one of {list(self.k)}")
         return self
@@ -108,8 +117,10 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
     """
     tell = on_progress or (lambda *_: None)
     keep_settings(config, config.out / "study.yaml", {}, may_differ=MAY_DIFFER)
-    plain = _trained(config, k=None, seed=config.seed)
     model = load_model(config.model, device=config.device)
+    # Before hours of training, not behind them.
+    check_prompt(model, config.prompt)
+    plain = _trained(config, k=None, seed=config.seed)
     heldout = open_stream(config.dataset, model, _data(config), split="heldout")
     size = SIZES[config.size]
     base = document_sums(model, heldout.iter_pass(), n_tokens=size.scored)
@@ -120,7 +131,7 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
         LanguageArm(PLAIN, config.seed, without.scores(), training_seconds(plain.run)),
     ]
     samples: list[CodeSample] = []
-    steerings: list[ConceptSteering] = []
+    words: list[ConceptSteering | WordWithoutCodes] = []
     for k in config.k:
         for seed in range(config.seed, config.seed + config.seeds):
             folder = _trained(config, k=k, seed=seed)
@@ -135,14 +146,16 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
                 continue
             samples.append(CodeSample(arm_name(k), inspection.code_detection, inspection.neuron_detection))
             if k == (config.steer_k or config.k[0]):
-                steerings += _steerings(config, Scene(
+                words += _steered(config, Scene(
                     arm, arm_name(k), record, heldout, texts, config.prompt, size.n_texts, size.new_tokens,
                     size.n_controls, config.seed + 1,
                 ), tell)  # fmt: skip
     told = {"command": this_command(), "seed": config.seed, "model hash": model.content_hash, **_facts(config)}
     return CodebookLanguage(
-        config.model, config.dataset, config.size, tuple(arms), tuple(samples), tuple(steerings), told | hardware()
-    )
+        config.model, config.dataset, config.size, tuple(arms), tuple(samples),
+        tuple(one for one in words if isinstance(one, ConceptSteering)), told | hardware(),
+        tuple(one for one in words if isinstance(one, WordWithoutCodes)),
+    )  # fmt: skip
 
 
 def arm_name(k: int) -> str:
@@ -226,14 +239,9 @@ def _scored(
     )
 
 
-def _steerings(config: CodebookLanguageConfig, scene: Scene, tell: Tell) -> list[ConceptSteering]:
-    """Every word's steering; those that are in the folder are read."""
-    found = []
-    for word in config.concepts:
-        path = config.out / "steering" / f"{word}.json"
-        if not path.exists():
-            make_folder(path.parent)
-            one = steer_concept(scene, word, on_progress=partial(tell, f"random codes, {word}"))
-            write_json(path, one.to_json())
-        found.append(ConceptSteering.from_json(read_json(path)))
-    return found
+def _steered(config: CodebookLanguageConfig, scene: Scene, tell: Tell) -> list[ConceptSteering | WordWithoutCodes]:
+    folder = config.out / "steering"
+    return [
+        kept_steering(scene, word, folder, on_progress=partial(tell, f"random codes, {word}"))
+        for word in dict.fromkeys(config.concepts)
+    ]

@@ -3,9 +3,12 @@
 Axes: n tokens.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,7 +16,7 @@ from numpy import ndarray
 
 from interp.codebooks.files import CodebookModel
 from interp.codebooks.inspection import contingency
-from interp.codebooks.language_results import ConceptSteering
+from interp.codebooks.language_results import ConceptSteering, WordWithoutCodes
 from interp.codebooks.names import CodeName
 from interp.codebooks.precision import halves
 from interp.codebooks.record import CodeRecord
@@ -21,6 +24,9 @@ from interp.codebooks.steering import Progress, steer_codes
 from interp.codebooks.toward import before_matches, mean_prediction, neutral_texts
 from interp.datasets import TokenStream
 from interp.errors import DataError
+from interp.models import Model
+from interp.prompts import encode_prompts
+from interp.storage import make_folder
 
 LEAST_LIFT = 4.0
 """A code of a word is, by the lower bound of its precision, this many times as precise as the base rate."""
@@ -104,29 +110,58 @@ class Scene:
     n_controls: int
     seed: int
 
+    def file_name(self, word: str) -> str:
+        """A name for a word's steering that no other steering has: everything that decides it is in it."""
+        decides = [
+            word, self.prompt, self.arm, self.held.model.content_hash, len(self.record), self.n_texts, self.new_tokens,
+            self.n_controls, self.seed,
+        ]  # fmt: skip
+        return f"{word}_{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]}.json"
 
-def steer_concept(scene: Scene, word: str, *, on_progress: Progress | None = None) -> ConceptSteering:
-    """Activate all codes of a word at every token: is it then written more often than with random codes?
 
-    Raises: DataError if the text holds too few places before the word.
+def check_prompt(model: Model, prompt: str) -> None:
+    """Raises: DataError for a prompt behind which there is no room to write, or without a token."""
+    n_tokens = encode_prompts(model, [prompt]).token_ids.shape[1]
+    if n_tokens >= model.context_size:
+        raise DataError(f"got a prompt of {n_tokens} tokens, which fills the context; shorten it")
+
+
+def kept_steering(
+    scene: Scene, word: str, folder: Path, *, on_progress: Progress | None = None
+) -> ConceptSteering | WordWithoutCodes:
+    """A word's steering from the folder, or else done now and put there.
+
+    Raises: ArtifactError if the file is damaged.
     """
+    path = folder / scene.file_name(word)
+    if path.exists():
+        return ConceptSteering.load(path)
+    found = steer_concept(scene, word, on_progress=on_progress)
+    if isinstance(found, ConceptSteering):
+        make_folder(folder)
+        found.save(path)
+    return found
+
+
+def steer_concept(
+    scene: Scene, word: str, *, on_progress: Progress | None = None
+) -> ConceptSteering | WordWithoutCodes:
+    """Activate all codes of a word at every token: is it then written more often than with random codes?"""
     held, record = scene.held, scene.record
     wanted = word_sites(record, word, scene.texts)
-    k = next(quantiser.k for _, quantiser in held.codebooks.items())
-    # Some of the model's own codes stay, where several are active.
-    chosen = concept_codes(record, wanted, per_book=max(1, k - 2), least_lift=LEAST_LIFT)
-    _, judge = halves(record)
+    told = (word, scene.arm, int(wanted.sum()), float(wanted.mean()))
+    quantiser = next(one for _, one in held.codebooks.items())
+    # Some of the model's own codes stay, where several are active; and as many are left to draw random ones from.
+    per_book = max(1, min(quantiser.k - 2, quantiser.n_codes // 2))
+    try:
+        chosen = concept_codes(record, wanted, per_book=per_book, least_lift=LEAST_LIFT)
+    except DataError:
+        return WordWithoutCodes(*told)
+    judged = wanted & halves(record)[1]
     steering = steer_codes(
         held.model, held.codebooks, record, chosen.codes, scene.prompt, word_pattern(word),
         neutral=neutral_texts(held, scene.stream), where="all", n_texts=scene.n_texts, new_tokens=scene.new_tokens,
         n_controls=scene.n_controls, seed=scene.seed, on_progress=on_progress,
-        target=mean_prediction(held, scene.stream, record, wanted & judge),
+        target=mean_prediction(held, scene.stream, record, judged) if judged.any() else None,
     )  # fmt: skip
-    return ConceptSteering(
-        word,
-        scene.arm,
-        int(wanted.sum()),
-        float(wanted.mean()),
-        chosen.precision,
-        steering,
-    )
+    return ConceptSteering(*told, chosen.precision, steering)

@@ -1,6 +1,7 @@
 """`interp study codebook-language` on the embedded model, far too short to find anything: files, page, going on."""
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -12,9 +13,11 @@ from interp.storage import sha256_of
 from interp.studies.study_folder import training_seconds
 from tests.browsing import Visit, launched_browser
 
+SHORT = ["--size", "tiny", "--k", "2", "--tokens", "1024"]
 
-def _run(out):
-    short = ["--size", "tiny", "--k", "2", "--tokens", "1024", "--concepts", "she", "--out", str(out)]
+
+def _run(out, *more, concepts="she"):
+    short = [*SHORT, "--concepts", concepts, "--out", str(out), *more]
     result = CliRunner().invoke(cli, ["study", "codebook-language", *short, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -55,8 +58,7 @@ def test_the_same_command_goes_on_with_what_is_there(ran):
 
 def test_other_settings_in_the_same_folder_are_refused(ran, capsys):
     out, _ = ran
-    changed = ["--size", "tiny", "--k", "2", "--tokens", "1024", "--lr", "0.5", "--out", str(out)]
-    assert main(["study", "codebook-language", *changed]) == 2
+    assert main(["study", "codebook-language", *SHORT, "--lr", "0.5", "--out", str(out)]) == 2
     assert "was begun with lr = 0.001; got 0.5" in capsys.readouterr().err
 
 
@@ -77,6 +79,32 @@ def test_seconds_are_those_of_training_however_often_it_was_gone_on_with(ran):
     seconds = [training_seconds(RunFolder(out / name)) for name in ("plain", "attn_k2_seed0")]
     assert [arm["seconds"] for arm in held["arms"]] == [0.0, *seconds]
     assert min(seconds) > 0
+
+
+def test_other_words_go_on_with_the_arms_and_one_without_codes_is_told(ran, tmp_path, capsys):
+    out, held = ran
+    moved = tmp_path / "moved"
+    shutil.copytree(out, moved)
+    again = _run(moved, "--device", "cpu", "--steer-k", "2", concepts="she,xylophone")
+    assert [again[name] for name in ("arms", "samples", "steerings")] == [
+        held[name] for name in ("arms", "samples", "steerings")
+    ]
+    (word,) = again["without_codes"]
+    assert word == {"concept": "xylophone", "arm": "attn, k=2", "n_sites": 0, "base_rate": 0.0}
+    assert "no code found" in (moved / "codebook_language.html").read_text()
+    (steered,) = (moved / "steering").iterdir()
+    steered.write_text(steered.read_text()[:90])
+    asked = ["study", "codebook-language", *SHORT, "--concepts", "she", "--out", str(moved)]
+    assert main(asked) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith(f"interp: {steered}: not valid JSON")
+
+
+def test_a_prompt_without_room_behind_it_is_refused_before_anything_is_trained(tmp_path, capsys):
+    asked = ["study", "codebook-language", *SHORT, "--prompt", "once " * 253, "--out", str(tmp_path / "out")]
+    assert main(asked) == 2
+    assert "a prompt of 256 tokens, which fills the context; shorten it" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["study.yaml"]
 
 
 @pytest.mark.browser

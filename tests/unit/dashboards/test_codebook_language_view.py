@@ -1,8 +1,9 @@
 """Figures of codebooks in a language model show what the study holds."""
 
 import math
+from dataclasses import replace
 
-from dashboards.codebook_language_view import detection_figure, loss_figure, steering_figure
+from dashboards.codebook_language_view import codebook_language_page, detection_figure, loss_figure, steering_figure
 from dashboards.show import show
 from tests.unit.interp.studies.test_codebook_language import study
 
@@ -27,3 +28,11 @@ def test_steering_is_drawn_beside_its_controls():
     assert list(steered.x) == [90.0]
     assert "p 0.500" in steered.hovertemplate
     assert len(show(study()).data) == 3
+
+
+def test_words_without_codes_are_told_with_steering_and_without():
+    for one, is_drawn in ((study(), True), (replace(study(), steerings=()), False)):
+        page = codebook_language_page(one, {})
+        assert "no code found (attn, k=8)" in page
+        assert ("Every code of a word, active while" in page) is is_drawn
+    assert "no code found" not in codebook_language_page(replace(study(), without_codes=()), {})

@@ -1,5 +1,6 @@
 """The study of codebooks in a language model: sites of a word, its codes, results as written."""
 
+import json
 import math
 import re
 
@@ -18,6 +19,7 @@ from interp.codebooks.language_results import (
     CodeSample,
     ConceptSteering,
     LanguageArm,
+    WordWithoutCodes,
     cost_row,
     steered_row,
 )
@@ -26,7 +28,8 @@ from interp.codebooks.record import Book, CodeRecord
 from interp.codebooks.steered import CodeSteering, SteeredOutcome
 from interp.errors import ArtifactError, ConfigError, DataError
 from interp.studies.codebook_language import CodebookLanguageConfig
-from interp.studies.codebook_language_steering import concept_codes, lower_bound, word_pattern, word_sites
+from interp.studies.codebook_language_steering import check_prompt, concept_codes, lower_bound, word_pattern, word_sites
+from tests.families import tiny_model
 
 HOOK = "blocks.0.attn.hook_z"
 TEXTS = [" a", " do", "g", "s", " hot", "dog", ".", " Dog"]
@@ -125,6 +128,14 @@ def test_medians_and_their_difference_come_with_intervals_that_hold_them():
     assert math.isnan(none.difference()[0])
 
 
+def test_a_prompt_leaves_room_to_write():
+    model = tiny_model("gpt2")
+    # A token begins each text.
+    check_prompt(model, "w5 " * (model.context_size - 2))
+    with pytest.raises(DataError, match=f"got a prompt of {model.context_size} tokens, which fills the context"):
+        check_prompt(model, "w5 " * (model.context_size - 1))
+
+
 def study():
     """A study in which everything is told."""
     scores = LanguageScores(1.5, (1.4, 1.6), 0.6, (0.58, 0.62), 100, 9)
@@ -145,7 +156,8 @@ def study():
     )  # fmt: skip
     word = ConceptSteering("dog", "attn, k=8", 40, 0.004, (0.1, 0.08), steering)
     samples = (CodeSample("attn, k=8", codes, codes[:1]),)
-    return CodebookLanguage("tiny", "stories", "tiny", arms, samples, (word,), {"command": "interp study"})
+    without = WordWithoutCodes("owl", "attn, k=8", 3, 0.0003)
+    return CodebookLanguage("tiny", "stories", "tiny", arms, samples, (word,), {"command": "interp study"}, (without,))
 
 
 def test_a_study_is_read_as_it_was_written(tmp_path):
@@ -154,9 +166,29 @@ def test_a_study_is_read_as_it_was_written(tmp_path):
     assert again.to_json() == study().to_json()
     assert again.arms == study().arms
     assert again.steerings == study().steerings
+    assert again.without_codes == study().without_codes
+    # Files that are older than words without codes.
+    older = study().to_json()
+    del older["without_codes"]
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    assert CodebookLanguage.load(tmp_path / "older.json").without_codes == ()
     (tmp_path / "other.json").write_text('{"study": "tokfsm"}')
     with pytest.raises(ArtifactError, match="no codebook-language study"):
         CodebookLanguage.load(tmp_path / "other.json")
+
+
+def test_a_words_steering_is_read_as_it_was_written_and_damage_is_told(tmp_path):
+    path, (word,) = tmp_path / "dog.json", study().steerings
+    word.save(path)
+    assert ConceptSteering.load(path) == word
+    whole = json.loads(path.read_text())
+    assert (whole["schema_version"], whole["kind"]) == (1, "concept_steering")
+    damaged = [whole | {"precision": [0.1]}, whole | {"steering": []}, {k: whole[k] for k in whole if k != "arm"}]
+    for held, says in [*((one, "is damaged") for one in damaged), ({"concept": "dog"}, "no steering by a word"),
+                       (whole | {"schema_version": 2}, "of version 1"), ([], "no steering by a word")]:  # fmt: skip
+        path.write_text(json.dumps(held))
+        with pytest.raises(ArtifactError, match=f"{says}.*; remove it and run the study again"):
+            ConceptSteering.load(path)
 
 
 def test_ranks_among_random_codes_count_the_codes_themselves():
@@ -173,11 +205,20 @@ def test_tables_have_a_cell_for_each_column():
     assert len(steered_row(word)) == len(STEERED_COLUMNS)
     assert dict(zip(STEERED_COLUMNS, steered_row(word), strict=True))["random codes' frequency, ×"] == "0.93"
     assert len(cost_row(word)) == len(COST_COLUMNS)
+    assert study().steered_rows()[0] == steered_row(word)
+    assert study().steered_rows()[1][:3] == ("owl", "no code found (attn, k=8)", "3 (0.03%)")
+    assert {len(row) for row in study().steered_rows()} == {len(STEERED_COLUMNS)}
     assert "k=8" in study()._repr_html_()
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"), [({"k": [1, 1]}, "k: got"), ({"k": [8, 1], "steer_k": 4}, "steer_k: got 4")]
+    ("flags", "says"),
+    [
+        ({"k": [1, 1]}, "k: got"),
+        ({"k": [8, 1], "steer_k": 4}, "steer_k: got 4"),
+        ({"concepts": ["dog", " "]}, "concepts: got ' '"),
+        ({"concepts": ["../dog"]}, "concepts: got '../dog'"),
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(flags, says):
     with pytest.raises(ConfigError, match=says):

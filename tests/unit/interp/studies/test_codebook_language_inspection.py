@@ -13,11 +13,12 @@ from interp.codebooks.detection import neuron_detections
 from interp.codebooks.files import load_codebook_model
 from interp.codebooks.inspected import inspect_run
 from interp.codebooks.neurons import neuron_activations
-from interp.codebooks.record import CodeRecord
+from interp.codebooks.record import CodeRecord, record_codes
 from interp.codebooks.training import train_codebooks
 from interp.datasets import open_stream
 from interp.errors import ArtifactError
 from interp.studies.codebook_language_inspection import inspection_path, looked_at
+from interp.studies.codebook_language_steering import Scene
 from tests.codebook_runs import run_settings, write_inputs
 
 TEXTS = [f" w{index}" for index in range(40)]
@@ -107,3 +108,16 @@ def test_another_length_or_other_neurons_are_refused(folder, arms, stream, kept,
     other.save(inspection_path(tmp_path / "codes"))
     with pytest.raises(ArtifactError, match="80 tokens, not 90; remove it"):
         looked_at(tmp_path / "codes", *arms, stream, TEXTS, n_tokens=N, seed=0)
+
+
+def test_a_steering_is_named_by_all_that_decides_it(arms, stream, kept):
+    codes, plain = arms
+    scene = Scene(codes, "attn, k=8", kept[2], stream, TEXTS, "Once", 4, 5, 3, 1)
+    changes = {
+        "held": plain, "arm": "attn, k=1", "record": record_codes(codes.model, codes.codebooks, stream.iter_pass(),
+        n_tokens=50), "prompt": "Twice", "n_texts": 5, "new_tokens": 6, "n_controls": 4, "seed": 2,
+    }  # fmt: skip
+    names = [scene.file_name("dog"), scene.file_name("Dog")]
+    names += [replace(scene, **{name: value}).file_name("dog") for name, value in changes.items()]
+    assert len(set(names)) == 2 + len(changes)
+    assert replace(scene, texts=list(TEXTS)).file_name("dog") == names[0]
