@@ -240,8 +240,9 @@ def _launched(flags, log, *more):
         launcher = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
     while launcher.poll() is None and not (run / "checkpoints" / "latest").exists():
         time.sleep(0.01)
-    second = next(pid for pid in _children(launcher.pid) if _rank_of(pid) == 1)
-    os.kill(second, signal.SIGKILL)
+    second = [pid for pid in _children(launcher.pid) if _rank_of(pid) == 1] if launcher.poll() is None else []
+    assert second, f"torchrun ended before its second rank could be killed:\n{log.read_text()}"
+    os.kill(second[0], signal.SIGKILL)
     return launcher
 
 
