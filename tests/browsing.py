@@ -12,6 +12,13 @@ ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+PATIENCE_MS = 30_000
+"""As long as playwright waits for anything else."""
+
+
+def expect(found):
+    """Playwright's assertions, which wait until what they say is so: a page shows what was asked a moment later."""
+    return pytest.importorskip("playwright.sync_api").expect(found)
 
 
 @contextmanager
@@ -21,6 +28,7 @@ def launched_browser() -> Iterator:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine; install the package chromium")
     with playwright.sync_playwright() as driver:
+        playwright.expect.set_options(timeout=PATIENCE_MS)
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()

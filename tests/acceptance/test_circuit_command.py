@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from interp.circuits import Circuit
 from interp.cli import cli, main
-from tests.browsing import Visit
+from tests.browsing import Visit, expect
 
 HOOKS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 _SMALL = ("--shuffle.block-tokens", "1024", "--data.batch-tokens", "1024")
@@ -53,6 +53,7 @@ def test_features_of_two_hooks_become_a_circuit_with_curves_and_a_page(folder, b
     assert visit.page.locator(".graph .node").count() == len(circuit.nodes)
     assert visit.page.locator(".graph .edge").count() == len(circuit.edges)
     visit.page.locator(f'.node[data-name="{strongest.name}"]').click()
+    expect(visit.page.locator(".detail").get_by_text(strongest.hook, exact=True)).to_have_count(1)
     assert visit.page.locator(".detail").inner_text().count(strongest.hook) == 1
     assert visit.complaints == []
     assert [url for url in visit.requests if not url.startswith(("file:", "data:", "blob:"))] == []

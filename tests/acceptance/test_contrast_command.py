@@ -67,7 +67,7 @@ def test_features_and_neurons_of_a_word_are_found_and_open_as_a_page(folder, wha
         visit.page.wait_for_selector(".plot-effects .main-svg", state="attached")
         assert visit.page.locator("#table tbody tr").count() == 4
         visit.page.locator("#table a").first.click()
-        assert visit.page.evaluate("location.hash") == f"#feature-{best['feature']}"
+        visit.page.wait_for_function("hash => location.hash === hash", arg=f"#feature-{best['feature']}")
         shown = visit.page.locator(f"#feature-{best['feature']} .tok.peak")
         assert shown.count() >= 3
         visit.close()

@@ -65,7 +65,7 @@ def test_every_arm_is_measured_and_the_page_draws_itself(folder):
         visit.page.wait_for_selector(".plot-metrics-nouns .main-svg", state="attached")
         assert visit.page.locator("#table-nouns tbody tr").count() == len(METRICS) + 7
         visit.page.keyboard.press("t")
-        assert visit.page.evaluate("document.documentElement.dataset.theme") == "dark"
+        visit.page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
         visit.close()
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from interp.cli import main
-from tests.browsing import Visit
-from tests.families import tiny_model
+from tests.browsing import Visit, expect
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 WORDS = " ".join(f"w{index}" for index in range(4, 20))
@@ -18,9 +18,7 @@ def runs(tmp_path_factory):
     """A tuned and a Future Lens of a tiny model, trained by the command, and an encoder beside them."""
     folder = tmp_path_factory.mktemp("lens")
     for name, kind in (("model", "gpt2"), ("encoder", "bert")):
-        model = tiny_model(kind)
-        model.hf.save_pretrained(folder / name)
-        model.tokenizer.save_pretrained(folder / name)
+        save_model(tiny_model(kind), folder / name)
     data = write_jsonl(folder / "text.jsonl", tiny_texts(60, longest=15))
     shared = ["--model", str(folder / "model"), "--dataset", str(data), "--context-size", "18", "--device", "cpu"]
     shared += ["--data.heldout-share", "0.3", "--data.overlap-documents", "0"]
@@ -138,10 +136,10 @@ def test_the_page_shows_grid_curves_and_tables_and_leads_on_click(runs, browser,
     box = page.locator(".plot-grid-1 .nsewdrag").bounding_box()
     page.mouse.click(box["x"] + 2, box["y"] + box["height"] - 2)
     page.wait_for_function("location.hash.includes('layer=0&at=0')")
-    assert "block 0, position 0, behind" in page.locator(".cell p").inner_text()
+    expect(page.locator(".cell p")).to_contain_text("block 0, position 0, behind")
     page.get_by_role("button", name="fed", exact=True).click()
     page.wait_for_selector(".plot-precision-fed .canvas[data-drawn]")
-    assert "the model itself" in page.locator(".arms table").inner_text()
+    expect(page.locator(".arms table")).to_contain_text("the model itself")
     page.locator(".plot-divergence .canvas").scroll_into_view_if_needed()
     page.wait_for_selector(".plot-divergence .canvas[data-drawn]")
     visit.close()

@@ -13,7 +13,7 @@ from dashboards.resources import SECURITY_POLICY, RunResources
 from dashboards.run_record import load_run
 from dashboards.show import show
 from interp.errors import ArtifactError
-from tests.browsing import Visit
+from tests.browsing import Visit, expect
 from tests.invented_run import make_run
 
 pytestmark = pytest.mark.browser
@@ -142,9 +142,10 @@ def test_a_notebook_shows_the_page_in_a_sandbox(browser, tmp_path, folder):
     frame = visit.page.frame_locator("iframe")
     frame.locator(".overview").wait_for()
     frame.locator("nav a:has-text('Features')").click()
-    frame.locator(".rows .row >> nth=5").click()
-    chosen = frame.locator(".row.chosen")
-    first = chosen.get_attribute("data-feature")
+    row = frame.locator(".rows .row >> nth=5")
+    first = row.get_attribute("data-feature")
+    row.click()
+    expect(frame.locator(".row.chosen")).to_have_attribute("data-feature", first)
     frame.locator(f"#feature-{first}").wait_for()
     frame.locator("body").press("j")
     frame.locator(f"#feature-{int(first) + 1}").wait_for()

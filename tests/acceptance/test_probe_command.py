@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from interp.cli import cli, main
 from probes.probe_results import ProbeReport
-from tests.browsing import Visit, launched_browser
+from tests.browsing import Visit, expect, launched_browser
 from tests.treebanks import write_treebank
 
 FAST = [
@@ -67,11 +67,12 @@ def test_the_page_draws_its_figures_and_colours_its_texts(done):
         page.goto(visit.address)
         page.wait_for_selector("#texts .token")
         places = page.locator("[data-figure]")
-        assert page.locator("[data-figure] .plot-container").count() == places.count() > 3
+        assert places.count() > 3
+        expect(page.locator("[data-figure] .plot-container")).to_have_count(places.count())
         token, select = page.locator("#texts .token").first, page.locator("#texts select").first
         before = token.get_attribute("title")
         select.select_option("1" if select.input_value() == "0" else "0")
-        assert token.get_attribute("title") != before
+        expect(token).not_to_have_attribute("title", before)
         visit.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from dashboards.feature_contract import feature_table
 from dashboards.page import render, write_report
 from dashboards.run_record import load_run
-from tests.browsing import Visit
+from tests.browsing import Visit, expect
 from tests.invented_run import HOSTILE, make_run
 
 pytestmark = pytest.mark.browser
@@ -76,7 +76,8 @@ def test_a_feature_has_an_address_and_shows_its_numbers_and_contexts(visit):
     )
     assert page.locator("#feature-212 .tok.peak").count() == 8
     page.hover("#feature-212 .tok.peak >> nth=0")
-    assert re.search(r"activation\s*[\d.]+\s*token id\s*\d+\s*position\s*\d+\s*document\s*\d+", page.inner_text(".tip"))
+    told = re.compile(r"activation\s*[\d.]+\s*token id\s*\d+\s*position\s*\d+\s*document\s*\d+")
+    expect(page.locator(".tip").first).to_contain_text(told)
 
 
 def test_contexts_can_be_widened_one_by_one_and_all_at_once(visit):
@@ -84,7 +85,8 @@ def test_contexts_can_be_widened_one_by_one_and_all_at_once(visit):
     first = page.locator(".context >> nth=0")
     before = first.locator(".tok").count()
     first.locator(".context-value").click()
-    assert first.locator(".tok").count() == 32 >= before
+    expect(first.locator(".tok")).to_have_count(32)
+    assert before <= 32
     page.keyboard.press("w")
     page.wait_for_function("() => document.querySelectorAll('.context.wide').length === 8")
 
@@ -92,10 +94,12 @@ def test_contexts_can_be_widened_one_by_one_and_all_at_once(visit):
 def test_filters_sorting_and_keys_are_in_the_address(visit):
     page = visit.open("#/features")
     page.keyboard.press("/")
+    expect(page.locator(".search").first).to_be_focused()
     page.keyboard.type("density > 0.1% and level <= 3")
     page.keyboard.press("Enter")
     page.click("button.sort:has-text('density')")
     page.wait_for_function("() => location.hash.includes('sort=-density')")
+    expect(page.locator(".row.head .density")).to_have_attribute("aria-sort", "descending")
     shown = page.evaluate(
         "[...document.querySelectorAll('.rows .row')].map(row => "
         "[row.querySelector('.level span').textContent, row.querySelector('.density').textContent])"
@@ -126,7 +130,7 @@ def test_a_filter_that_is_not_understood_says_so(visit):
     page = visit.open("#/features?q=weight+%3E+3")
     assert 'no column "weight"; columns: feature, level' in page.inner_text(".count")
     page.keyboard.press("?")
-    assert page.is_visible("dialog.help")
+    expect(page.locator("dialog.help")).to_be_visible()
 
 
 def test_all_thirty_of_the_sample_are_shown(visit):
@@ -148,11 +152,11 @@ def test_dark_systems_get_a_dark_page(browser, report):
 def test_on_a_narrow_screen_the_list_is_a_drawer(visit):
     visit.page.set_viewport_size({"width": 800, "height": 700})
     page = visit.open("#/features/3")
-    assert not page.is_visible(".list")
+    expect(page.locator(".list")).to_be_hidden()
     page.click(".drawer-toggle")
     page.click(".list .row[data-feature='5']")
     page.wait_for_selector("#feature-5")
-    assert not page.is_visible(".list")
+    expect(page.locator(".list")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= 800
 
 
@@ -195,14 +199,16 @@ def table_rows(folder):
 def test_a_token_leads_to_the_features_that_fire_on_it(visit, report):
     page = visit.open("#/features")
     page.keyboard.press("f")
+    expect(page.get_by_label("letters of a token")).to_be_focused()
     page.keyboard.type("lily")
     page.keyboard.press("Enter")
     page.wait_for_function("() => location.hash.includes('sort=-on_token')")
-    assert page.input_value(".search >> nth=0") == 'token = "\u2423Lily"'
+    expect(page.locator(".search").first).to_have_value('token = "\u2423Lily"')
     run = load_run(report.parent)
     lily = run.token_texts.index(" Lily")
     found = np.argwhere(run.statistics.firing_tokens == lily)
     shares = {int(f): float(run.statistics.firing_token_share[f, rank]) for f, rank in found[::-1]}
+    expect(page.locator(".rows .row")).to_have_count(len(shares))
     shown = page.evaluate("[...document.querySelectorAll('.rows .row')].map(row => Number(row.dataset.feature))")
     assert set(shown) == set(shares)
     assert [shares[f] for f in shown] == sorted(shares.values(), reverse=True)
@@ -211,11 +217,12 @@ def test_a_token_leads_to_the_features_that_fire_on_it(visit, report):
 def test_columns_can_be_chosen_and_stand_in_the_address(visit):
     page = visit.open("#/features")
     page.click("button:has-text('Columns')")
+    expect(page.locator(".popover:visible")).to_have_count(1)
     page.click(".choice:has-text('bigram AUC')")
     page.wait_for_function("() => location.hash.includes('bigram_auc')")
-    assert "bigram AUC" in page.inner_text(".row.head")
+    expect(page.locator(".row.head")).to_contain_text("bigram AUC")
     page.keyboard.press("Escape")
-    assert not page.is_visible(".popover")
+    expect(page.locator(".popover:visible")).to_have_count(0)
     page = visit.open("#/features?cols=level,firings")
     page.wait_for_function("() => document.querySelectorAll('.row.head .cell').length === 3")
 
@@ -237,8 +244,7 @@ def test_related_features_are_listed_and_lead_on(visit):
     page.click(".related .feature-link >> nth=0")
     page.wait_for_selector("#feature-213")
     page = visit.open("#/features/212/neighbours")
-    page.wait_for_selector(".related")
-    assert "parent fires when child fires" in page.inner_text("#feature-212")
+    expect(page.locator("#feature-212")).to_contain_text("parent fires when child fires")
 
 
 def test_a_context_leads_to_its_document(visit):
@@ -250,9 +256,9 @@ def test_a_context_leads_to_its_document(visit):
     assert page.inner_text(".document .tok.peak").strip() == peak
     assert page.locator(".document .tok .lit").count() > 0
     page.hover(".document .tok[data-act='0'] >> nth=0")
-    assert re.search(r"activation\s*0", page.inner_text(".tip >> nth=0"))
+    expect(page.locator(".tip").first).to_contain_text(re.compile(r"activation\s*0\s*token id"))
     page.hover(".document .tok:not([data-act]) >> nth=0")
-    assert "not stored" in page.inner_text(".tip >> nth=0")
+    expect(page.locator(".tip").first).to_contain_text("not stored")
     assert re.search(r"[\d,]+ tokens stored, in \d+ stretch", page.inner_text(".document"))
 
 
@@ -263,6 +269,7 @@ def test_the_tree_opens_from_parents_to_children(visit, report):
     parent = int(page.get_attribute(".row[aria-expanded] >> nth=0", "data-feature"))
     page.click(f".row[data-feature='{parent}'] .twist")
     page.wait_for_function(f"() => location.hash.includes('open={parent}')")
+    page.wait_for_selector(".row[aria-level='2']")
     children = page.evaluate(
         "[...document.querySelectorAll('.row[aria-level=\"2\"]')].map(r => Number(r.dataset.feature))"
     )
@@ -405,9 +412,11 @@ def test_the_peak_is_found_in_the_right_piece_of_a_document(browser, report, tmp
         page.wait_for_selector(".context")
         row = page.locator(".context").nth(rank)
         row.locator(".context-value").click()
+        expect(row).to_have_class("context wide")
         shown, lit = row.locator(".tok").all_inner_texts(), row.locator(".lit").all_inner_texts()
         row.locator(".context-source").click()
-        page.wait_for_selector(".document .tok.peak")
+        # The page of documents holds the last one until it shows this.
+        page.wait_for_function("() => document.documentElement.dataset.shown === 'document'")
         home = page.locator(".stretch", has=page.locator(".tok.peak"))
         assert page.locator(".document .tok.peak").count() == 1
         assert "".join(shown) in "".join(home.locator(".tok").all_inner_texts())
@@ -431,12 +440,13 @@ def test_hostile_tokens_stay_text(browser, hostile_report):
     assert "<img" in page.inner_text(".count")
     page = visit.open("#/features")
     page.keyboard.press("f")
+    expect(page.get_by_label("letters of a token")).to_be_focused()
     assert page.locator(".token-row").count() > 20
     page.keyboard.type("<BR")
     page.keyboard.press("Enter")
     page.wait_for_function("() => location.hash.includes('on_token')")
-    assert page.input_value(".search >> nth=0") == 'token = "<br>"'
-    assert page.locator(".rows .row").count() > 0
+    expect(page.locator(".search").first).to_have_value('token = "<br>"')
+    expect(page.locator(".rows .row")).not_to_have_count(0)
     page = visit.open("#/sample")
     page.wait_for_function("() => document.querySelectorAll('article.feature').length === 30")
     page.keyboard.press("w")

@@ -14,8 +14,8 @@ import yaml
 
 from interp.cli import main
 from interp.storage import read_tensors
-from tests.browsing import Visit
-from tests.families import tiny_model
+from tests.browsing import Visit, expect
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 HOOK, OTHER_HOOK = "blocks.1.hook_resid_post", "blocks.0.hook_mlp_out"
@@ -25,9 +25,7 @@ N_STEPS, EVERY = 30, 7
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(200))
     return {"model": str(folder / "model"), "dataset": str(folder / "texts.jsonl")}
 
@@ -150,6 +148,7 @@ def test_the_page_opens_offline_sorts_its_table_and_draws_in_both_themes(swept, 
     assert page.locator(".members tbody tr").count() == len(_runs(swept))
     page.locator(".members th button", has_text="EV").click()
     page.wait_for_function("location.hash === '#/overview/explained_variance/up'")
+    expect(page.locator(".members th[aria-sort=ascending]")).to_have_text("EV")
     column = page.locator(".members thead th button").all_inner_texts().index("EV")
     lines = page.locator(".members tbody tr").all()
     shown = [float(line.locator("td").nth(column).inner_text().replace("\u2212", "-")) for line in lines]

@@ -1,7 +1,7 @@
 """The page of the study on known features draws itself in a real browser, from its one file."""
 
 from dashboards.synthetic_view import PANELS, synthetic_page
-from tests.browsing import Visit, launched_browser
+from tests.browsing import Visit, expect, launched_browser
 
 FIGURES = {"mean": 0.5, "sd": 0.1, "seeds": [0.4, 0.5, 0.6]}
 
@@ -20,8 +20,7 @@ def test_every_point_is_drawn_and_the_page_asks_for_itself_alone(tmp_path):
     with launched_browser() as browser:
         visit = Visit(browser, path)
         visit.page.goto(visit.address)
-        visit.page.wait_for_selector(".point")
         # Two arms, each with three seeds and a mean per panel, and one published figure.
-        assert visit.page.locator("path.point").count() == 2 * 4 * len(PANELS) + 1
+        expect(visit.page.locator("path.point")).to_have_count(2 * 4 * len(PANELS) + 1)
         assert visit.page.locator("table").count() == 2
         visit.close()

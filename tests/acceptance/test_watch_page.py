@@ -1,6 +1,7 @@
 """The page of a run in training, in a real browser: it follows the run, holds still under the reader, and then ends."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +9,7 @@ from dashboards.watch_page import PAGE, PageWriter
 from interp.cli import main
 from interp.runs import RunFolder, RunManifest
 from saes.train_config import TrainConfig
-from tests.browsing import Visit
+from tests.browsing import Visit, expect
 
 pytestmark = pytest.mark.browser
 
@@ -34,8 +35,13 @@ def _begin(folder, n_rows=5):
     return run
 
 
-def _visit(browser, path, **options):
+def _visit(browser, path, *, holding=False, **options):
+    """holding: the page's clock stands still, so that it does not load itself anew, until it is moved."""
     visit = Visit(browser, path, **options)
+    if holding:
+        now = datetime.now(UTC)
+        visit.page.clock.install(time=now)
+        visit.page.clock.pause_at(now + timedelta(seconds=1))
     visit.page.goto(visit.address)
     return visit
 
@@ -48,19 +54,18 @@ def test_the_page_follows_the_run_and_ends_with_it(browser, tmp_path):
     run = _begin(tmp_path / "run")
     writer = PageWriter(run.path, every_s=0.5)
     writer.write()
-    visit = _visit(browser, writer.path)
+    visit = _visit(browser, writer.path, holding=True)
     page = visit.page
     assert "running · step 5 of 50" in page.inner_text(".state")
     assert "No trouble seen so far" in page.inner_text(".alerts")
     page.evaluate("scrollTo(0, 100)")
     _add(run, _rows(6, 12, explained_variance=-2.0))
     writer.write()
+    page.clock.resume()
     page.wait_for_function("() => document.querySelector('.state').innerText.includes('step 12')")
     page.wait_for_function("() => scrollY === 100")
-    told = page.inner_text(".alert.critical")
-    assert "Explained variance is -2.000" in told
-    assert "since step 6" in told
-    assert "--schedule.lr" in told
+    for told in ("Explained variance is -2.000", "since step 6", "--schedule.lr"):
+        expect(page.locator(".alert.critical").first).to_contain_text(told)
     _finish(run)
     writer.write()
     page.wait_for_function("() => document.querySelector('.state').innerText.includes('finished')")
@@ -74,24 +79,21 @@ def test_pointing_at_a_curve_reads_all_at_that_step_and_holds_the_page(browser, 
     run = _begin(tmp_path / "run", n_rows=40)
     writer = PageWriter(run.path, every_s=0.5)
     writer.write()
-    visit = _visit(browser, writer.path)
-    page = visit.page
-    for x in (120, 121, 120, 121):
-        page.hover(".chart[data-name=variance] svg", position={"x": x, "y": 60})
-        words = page.inner_text(".chart[data-name=l0] figcaption")
-        # On a busy machine a refresh that began before the pointer came may draw once more.
-        if "step " in words:
-            break
-    assert "step " in words
-    step = int(words.split("step ")[1].split(",")[0])
+    visit = _visit(browser, writer.path, holding=True)
+    page, caption = visit.page, visit.page.locator(".chart[data-name=l0] figcaption")
+    page.hover(".chart[data-name=variance] svg", position={"x": 120, "y": 60})
+    expect(caption).to_contain_text("step ")
+    step = int(caption.inner_text().split("step ")[1].split(",")[0])
     assert 1 < step < 40
     shown = float(page.inner_text(".chart[data-name=variance] figcaption b"))
     assert shown == pytest.approx(1 - 1 / step, abs=6e-4)
-    page.wait_for_timeout(900)
+    # Long past the half second after which a page that nobody reads loads itself anew.
+    page.clock.run_for(5000)
     assert len(visit.requests) == 1
     page.focus(".charts")
     page.keyboard.press("ArrowRight")
-    assert f"step {step + 1}," in page.inner_text(".chart[data-name=l0] figcaption")
+    expect(caption).to_contain_text(f"step {step + 1},")
+    page.clock.resume()
     _finish(run)
     writer.write()
     page.mouse.move(5, 5)
@@ -125,7 +127,7 @@ def test_a_sweep_leads_to_its_runs_and_back(browser, tmp_path):
     assert page.locator(".runs tbody tr").count() == 2
     page.click("text=k32")
     page.wait_for_selector(".charts")
-    assert page.inner_text("h1") == "k32"
+    expect(page.locator("h1")).to_have_text("k32")
     page.click("text=all runs")
     page.wait_for_selector(".runs")
     page.close()
