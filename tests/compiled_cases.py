@@ -24,7 +24,7 @@ from interp.errors import ConfigError, ModelError
 from interp.hooks import capture
 from interp.storage import read_tensors
 from saes.training import TrainConfig, train
-from tests.families import tiny_model, tiny_tokens
+from tests.families import save_model, tiny_model, tiny_tokens
 from tests.specimens import tiny_stream
 from tests.texts import tiny_texts, write_jsonl
 
@@ -183,9 +183,7 @@ def first(source, n):
 
 
 def settings(folder):
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(60))
     data = {"context_size": 16, "batch_tokens": 128}
     return {"model": str(folder / "model"), "dataset": str(folder / "texts.jsonl"), "device": "cpu", "data": data}

@@ -15,7 +15,7 @@ from saes.origin import load_models, open_origin
 from saes.sharded_training import SpreadFit, train_on_ranks
 from saes.train_config import TrainConfig
 from saes.training import Fit, train
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 HOOK = "blocks.1.hook_resid_post"
@@ -24,9 +24,7 @@ HOOK = "blocks.1.hook_resid_post"
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(120))
     return {
         "model": str(folder / "model"),

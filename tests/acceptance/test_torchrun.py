@@ -18,7 +18,7 @@ from interp.storage import read_tensors
 from saes.sweep import sweep
 from saes.sweep_config import SweepConfig
 from saes.training import TrainConfig, train
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.rank_cases import collect_all, sweep_all, train_all
 from tests.ranks import on_ranks
 from tests.texts import tiny_texts, write_jsonl
@@ -37,9 +37,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    model = tiny_model("llama")
-    model.hf.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
+    save_model(tiny_model("llama"), folder / "model")
     write_jsonl(folder / "texts.jsonl", tiny_texts(200))
     return {"model": str(folder / "model"), "dataset": str(folder / "texts.jsonl")}
 

@@ -8,7 +8,7 @@ import saes.planning.calibration as calibration
 from interp.activations.harvest import plain_reader
 from saes.planning.run_plan import counts_of, open_source, plan
 from saes.training import TrainConfig
-from tests.families import tiny_model
+from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
 
 COMPILING, BATCH = 40.0, 0.5
@@ -18,8 +18,7 @@ COMPILING, BATCH = 40.0, 0.5
 def config(tmp_path, monkeypatch):
     """A run whose harvesting takes what the test says, and whose other work no time at all."""
     model = tiny_model("llama")
-    model.hf.save_pretrained(tmp_path / "model")
-    model.tokenizer.save_pretrained(tmp_path / "model")
+    save_model(model, tmp_path / "model")
     write_jsonl(tmp_path / "texts.jsonl", tiny_texts(60))
     now = [0.0]
 
