@@ -1,14 +1,16 @@
 """Tokens per second of whole training runs, by how the model is run: what is made ahead, and whether it is compiled.
 
-    python benchmarks/pipeline.py --tokens 400k --rounds 3
+    python benchmarks/pipeline.py --tokens 600k --rounds 3
 
 The arms run in turn, in an order that rotates each round, each as `interp train` in a folder that is thrown away:
   plain    nothing ahead
   tokens   8 token batches made ahead by a thread
-  ahead    the same, and 8 batches of activations by another (as where model and SAE have devices of their own)
+  ahead    the same, and 8 batches of activations by another thread. A run does so only where model and SAE have GPUs
+           of their own; here it is put in between for one device, to see what a thread beside training costs or saves
   compile  the forward pass compiled; its compiling is left out
-Speeds are those of the second half of each run, by its own metrics; medians over rounds. The last line is one JSON
-object.
+Speeds are those of the second half of each run, by its own metrics, over whole blocks of the shuffle buffer, each of
+which is harvested at once; medians over rounds. Give a run several blocks (of 65,536 tokens): the first of the half may
+have been made ahead in the half before. The last line is one JSON object.
 """
 
 import argparse
@@ -52,6 +54,13 @@ def config_of(given: argparse.Namespace, arm: str, out: Path) -> TrainConfig:
     return TrainConfig.parse(values)
 
 
+def second_half(config: TrainConfig) -> slice:
+    """Steps of the second half of the blocks."""
+    each = config.shuffle.block_tokens // config.batch_size
+    n_blocks = config.n_steps // each
+    return slice(n_blocks // 2 * each, n_blocks * each)
+
+
 def run(given: argparse.Namespace, arm: str) -> dict[str, float]:
     """Speed and parts of the time of the second half of a run."""
     opened = training.open_origin
@@ -64,15 +73,16 @@ def run(given: argparse.Namespace, arm: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         if arm == "ahead":
             training.open_origin = ahead  # type: ignore[attr-defined]
+        config = config_of(given, arm, Path(folder) / "run")
         try:
-            done = training.train(config_of(given, arm, Path(folder) / "run"))
+            done = training.train(config)
         finally:
             training.open_origin = opened  # type: ignore[attr-defined]
         rows = [json.loads(line) for line in done.metrics_path.read_text().splitlines()]
-    half = rows[len(rows) // 2 :]
+    half = rows[second_half(config)]
     parts = {name: sum(row[f"seconds_{name}"] for row in half) for name in ("harvest", "shuffle", "update")}
     text = sum(row.get("seconds_text", 0.0) for row in half)
-    n_tokens = half[-1]["n_tokens"] - rows[len(rows) // 2 - 1]["n_tokens"]
+    n_tokens = half[-1]["n_tokens"] - rows[second_half(config).start - 1]["n_tokens"]
     return {"tokens_per_s": n_tokens / sum(parts.values()), "text": text, **parts}
 
 
@@ -80,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="embedded", help="embedded, a folder or a hub name")
     parser.add_argument("--hook", default="blocks.2.hook_resid_post")
-    parser.add_argument("--tokens", default="400k", help="of each run")
+    parser.add_argument("--tokens", default="600k", help="of each run")
     parser.add_argument("--d-sae", type=int, default=4096)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
@@ -88,6 +98,10 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help="comma separated")
     given = parser.parse_args()
     names = given.arms.split(",")
+    if second_half(config := config_of(given, names[0], Path("unused"))).start == 0:
+        raise SystemExit(
+            f"--tokens: got {given.tokens}; expected two blocks, {2 * config.shuffle.block_tokens:,}, or more"
+        )
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for index in range(given.rounds):
         for name in names[index % len(names) :] + names[: index % len(names)]:
@@ -102,7 +116,7 @@ def main() -> None:
             pairs = zip(found[name], found["plain"], strict=True)
             result[name]["ratio"] = round(statistics.median(a["tokens_per_s"] / b["tokens_per_s"] for a, b in pairs), 3)
     setting = {**vars(given), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    print(json.dumps(result | setting | {"python": platform.python_version()}))
+    print(json.dumps({"found": result, **setting, "python": platform.python_version()}))
 
 
 if __name__ == "__main__":
