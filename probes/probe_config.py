@@ -96,7 +96,7 @@ class ProbeConfig(Config):
     seed: Seed = 0
     """Seed of draws."""
     device: str = "auto"
-    """auto, cpu or cuda: where the model runs; probes are fitted on the CPU."""
+    """auto, cpu or cuda (cuda:1 for the second GPU): where the model runs; probes are fitted on the CPU."""
     out: Path = Path("runs/probe")
     """Folder to write: probe.json, report.html, config.yaml."""
 

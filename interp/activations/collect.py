@@ -33,7 +33,7 @@ class CollectConfig(Config):
     seed: Seed = 0
     """Recorded; collecting itself is not random."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda (cuda:1 for the second GPU)."""
     dtype: str = "float32"
     """Number format of the model and of what is written: float32, bfloat16 or float16."""
     data: DataConfig = DataConfig()

@@ -51,7 +51,7 @@ _KINDS["neuron"] = "neuron"
 @click.option(
     "--steps", "n_steps", type=click.IntRange(1), help="Integrate gradients along the input in so many steps."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for attribution.json and attribution.html.")
 @json_option
 def command(

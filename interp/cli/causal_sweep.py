@@ -41,7 +41,7 @@ _OUTCOMES = (LOGIT_DIFFERENCE, PROBABILITY)
               help="Values go from minus this to this, in units of activation.")  # fmt: skip
 @click.option("--n-values", default=40, show_default=True, type=click.IntRange(min=2), help="How many values.")
 @click.option("--model", "model_name", help="The SAE's model if it has moved.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for sweep.json and sweep.html.")
 @json_option
 def command(

@@ -74,7 +74,7 @@ class _Sizes(click.ParamType[tuple[int, ...]]):
     help="Sizes of circuits of features that random ones are drawn for [4,16,64,256].",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed of draws.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for circuit.json and circuit.html.")
 @json_option
 def command(run_folders: tuple[Path, ...], out: Path | None, as_json: bool, **options: Any) -> None:

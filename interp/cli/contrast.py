@@ -62,7 +62,7 @@ Examples:
 )
 @click.option("--top", default=20, show_default=True, type=click.IntRange(min=1), help="Features to show.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of permutations and intervals.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--page", type=click.Path(path_type=Path), help="HTML file to write, with the strongest tokens.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write everything to, as JSON.")
 @json_option

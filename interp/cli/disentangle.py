@@ -58,7 +58,7 @@ Examples:
 )
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of splits, trees, halves and the null.")
 @click.option("--model", "model_name", help="The SAE's model if it has moved; its content must be the same.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--page", type=click.Path(path_type=Path), help="HTML file to write figures and tables to.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write the figures to, as JSON.")
 @json_option

@@ -43,7 +43,7 @@ Examples:
 @click.option("--sae-id", metavar="ID", help="Which SAE of a hub repository, or of a folder of many.")
 @click.option("--model", "model_name", help="The SAE's model if it has moved; its content must be the same.")
 @said_of_the_sae
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @json_option
 def command(
     sae_source: str,

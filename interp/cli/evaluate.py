@@ -50,7 +50,7 @@ SEED = click.IntRange(0, 2**31 - 1)
     help="Documents to measure on, by the run's own split.",
 )
 @click.option("--model", "model_name", help="The run's model if it has moved; its content must be the same.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the bootstrap intervals.")
 @json_option
 def command(run_folder: Path, tokens: int, as_json: bool, **options: Any) -> None:

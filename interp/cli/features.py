@@ -36,7 +36,7 @@ Examples:
     "--export", type=click.Choice(["parquet"]), help="Also write features.parquet and windows.parquet beside them."
 )
 @click.option("--model", "model_name", help="The run's model if it has moved; its content must be the same.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @json_option
 def command(
     run_folder: Path,

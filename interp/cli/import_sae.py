@@ -24,7 +24,7 @@ Examples:
 @click.option("--dataset", default="embedded", show_default=True, help="Text to look at the SAE on.")
 @click.option("--model", "model_name", help="The model it was trained on, where its files do not say or it has moved.")
 @said_of_the_sae
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @json_option
 def command(source: str, sae_id: str | None, as_json: bool, **options: Any) -> None:
     """Make a run folder of an SAE that others trained, for `interp evaluate`, `features` and `report`.

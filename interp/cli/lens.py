@@ -99,7 +99,7 @@ def train(config_file: Path | None, resume: bool, as_json: bool, **flags: Any) -
 @click.option("--sae", type=click.Path(path_type=Path), help="Run of an SAE: the lens reads its reconstruction.")
 @click.option("--tuned", type=click.Path(path_type=Path), help="Run of a tuned lens that is measured beside.")
 @click.option("--model", "model_name", help="The run's model if it has moved; its content must be the same.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON; a run keeps its own grid.")
 @json_option
 def apply(

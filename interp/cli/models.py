@@ -23,7 +23,7 @@ Examples:
 @click.option("--continue", "prompt", metavar="TEXT", help="Let the model go on with this text (temperature 1).")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of the continuation.")
 @click.option("--max-tokens", default=80, show_default=True, type=click.IntRange(1), help="Length of the continuation.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @json_option
 def command(
     model_name: str, list_hooks: bool, prompt: str | None, seed: int, max_tokens: int, device: str, as_json: bool

@@ -55,7 +55,7 @@ class _ValueBits(click.ParamType[tuple[int, ...]]):
 @click.option("--null-arms", is_flag=True, help="Also permuted decoders and matched random directions of each run.")
 @click.option("--seed", default=0, show_default=True, type=SEED, help="Seed of draws.")
 @click.option("--model", "model_name", help="The runs' model if it has moved; its content must be the same.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @click.option("--page", type=click.Path(path_type=Path), help="Write figures and tables as one HTML file.")
 @click.option("--out", type=click.Path(path_type=Path), help="File to write the figures to, as JSON.")
 @json_option

@@ -24,7 +24,7 @@ Examples:
     "--tokens", show_default="200k", metavar="N", help="Text to look at features in, where the run has none yet."
 )
 @click.option("--model", "model_name", help="The run's model if it has moved; its content must be the same.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU).")
 @json_option
 def command(
     run_folder: Path, out: Path | None, tokens: str | None, model_name: str | None, device: str, as_json: bool

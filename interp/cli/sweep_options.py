@@ -48,7 +48,9 @@ def sweep_options(function: F) -> F:
         click.option("--no-bos", is_flag=True, help="Do not put a beginning-of-sequence token before prompts."),
         click.option("--rows", default=64, show_default=True, type=COUNT, help="Rows of a forward pass."),
         click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**31 - 1), help="Seed of draws."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu or cuda (cuda:1 for the second GPU)."
+        ),
         click.option("--out", type=click.Path(path_type=Path), help="Folder for effects.json and page.html."),
         json_option,
     ]  # fmt: skip

@@ -61,7 +61,7 @@ class CodebookConfig(Config):
     seed: Seed = 0
     """Seed of codes, of weights from scratch and of what replaces dead codes."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda (cuda:1 for the second GPU)."""
     recording: Recording = Recording()
 
     @model_validator(mode="after")

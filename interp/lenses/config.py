@@ -103,7 +103,7 @@ class LensConfig(Config):
     seed: Seed = 0
     """Seed of initial prompts, prefixes, sampled continuations, shuffling and bootstrap intervals."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda (cuda:1 for the second GPU)."""
     dtype: str = "float32"
     """Number format of the model: float32, bfloat16 or float16."""
     recording: Recording = Recording(checkpoint_every=100)

@@ -73,7 +73,7 @@ class PretrainConfig(Config):
     seed: Seed = 0
     """Seed of initial weights, of order and cuts of the documents, and of what the model writes."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda (cuda:1 for the second GPU)."""
     recording: Recording = Recording()
 
     @model_validator(mode="after")

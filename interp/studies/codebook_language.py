@@ -97,7 +97,7 @@ class CodebookLanguageConfig(Config):
     seed: Seed = 0
     """Seed of the first codebooks, of drawn codes and neurons, of texts and of random codes."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda (cuda:1 for the second GPU)."""
 
     @model_validator(mode="after")
     def _fits(self) -> "CodebookLanguageConfig":

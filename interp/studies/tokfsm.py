@@ -114,7 +114,7 @@ class TokFSMConfig(Config):
     seed: Seed = 0
     """Seed of weights, of walks and of what is drawn; the machine itself always has seed 42."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu or cuda (cuda:1 for the second GPU)."""
     texts: int = Field(4000, ge=10)
     """Walks written to text.jsonl, on which codes are looked at; as many to clusters.jsonl, at which codes begin."""
 
