@@ -53,10 +53,14 @@ class HostLaps(Laps):
 
 
 class DeviceLaps(Laps):
-    """By a GPU's clock: marks are events in its current stream, read once they are past."""
+    """By a GPU's clock: marks are events in its current stream, read once they are past.
 
-    def __init__(self, event: Callable[[], Any] | None = None) -> None:
+    Which GPU is told by `device`, by default the current one.
+    """
+
+    def __init__(self, event: Callable[[], Any] | None = None, *, device: torch.device | int = -1) -> None:
         super().__init__()
+        self._device = device
         self._event = event or (lambda: torch.cuda.Event(enable_timing=True))
         self._marks: deque[tuple[str | None, Any]] = deque()
 
@@ -68,7 +72,9 @@ class DeviceLaps(Laps):
 
     def _mark(self, name: str | None) -> None:
         event = self._event()
-        event.record()
+        # An event is recorded in a stream of the current GPU, which need not be the one that works.
+        with torch.cuda.device(self._device):
+            event.record()
         self._marks.append((name, event))
         # What is past already need not be kept.
         while len(self._marks) > 1 and self._marks[1][1].query():
@@ -90,4 +96,4 @@ class DeviceLaps(Laps):
 
 def laps_on(device: torch.device) -> Laps:
     """A clock for work on this device."""
-    return DeviceLaps() if device.type == "cuda" else HostLaps()
+    return DeviceLaps(device=device) if device.type == "cuda" else HostLaps()

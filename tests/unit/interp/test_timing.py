@@ -61,6 +61,32 @@ def test_the_host_waits_only_when_it_is_asked_for_totals():
     assert device.waits == 1
 
 
+def test_marks_are_set_on_the_gpu_that_works(monkeypatch):
+    class Other(Event):
+        def record(self):
+            super().record()
+            recorded.append(list(current))
+
+    class Current:
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            current.append(self.device)
+
+        def __exit__(self, *_raised):
+            current.pop()
+
+    recorded, current, device = [], [], Device()
+    monkeypatch.setattr(torch.cuda, "device", Current)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: Other(device))
+    laps = laps_on(torch.device("cuda:1"))
+    laps.begin()
+    laps.end("update")
+    assert recorded == [[torch.device("cuda:1")]] * 2
+    assert current == []
+
+
 def test_marks_that_the_device_has_passed_are_not_kept():
     device = Device()
     laps = DeviceLaps(device.event)
