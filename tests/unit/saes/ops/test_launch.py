@@ -1,7 +1,9 @@
 """Kernels are launched on the GPU that their tensors are on, whichever the current one is."""
 
+import re
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ import saes.ops.launch as launch
 
 triton = pytest.importorskip("triton", reason="triton is not installed: pip install triton")
 
-MODULES = ("saes.ops.triton_adam", "saes.ops.triton_select", "saes.ops.triton_sparse")
+LAUNCH = Path(launch.__file__)
+MODULES = sorted(f"saes.ops.{path.stem}" for path in LAUNCH.parent.glob("triton_*.py"))
 
 
 class Compiled:
@@ -43,3 +46,12 @@ def test_all_kernels_are_launched_so(module):
     kernels = {name: made for name, made in vars(import_module(module)).items() if name.endswith("_kernel")}
     assert kernels
     assert [name for name, made in kernels.items() if not isinstance(made, launch.Kernel)] == []
+
+
+def test_nothing_else_compiles_with_triton():
+    """Whatever a kernel is called and wherever it stands."""
+    root, packages = LAUNCH.parents[2], ("interp", "saes", "probes", "dashboards")
+    sources = {path: path.read_text(encoding="utf-8") for one in packages for path in (root / one).rglob("*.py")}
+    of_triton = [path for path, text in sources.items() if re.search(r"^ *(import|from) triton\b", text, re.MULTILINE)]
+    assert len(of_triton) > len(MODULES) > 0
+    assert [path for path in of_triton if re.search(r"\bjit\b", sources[path])] == [LAUNCH]
