@@ -3,6 +3,8 @@
 Axes: n tokens, g groups, k active codes, c codes.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,16 +71,31 @@ class CodeRecord:
         """The codebook of a hook and group."""
         return next(book for book in self.books if (book.hook, book.group) == (hook, group))
 
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the tokens and of the codes active at them, whatever `source` says."""
+        columns = self._columns()
+        shapes = [(name, x.dtype.str, x.shape) for name, x in columns.items()]
+        digest = hashlib.sha256(json.dumps([self._book_facts(), shapes]).encode())
+        for x in columns.values():
+            digest.update(x.tobytes())
+        return digest.hexdigest()
+
+    def _columns(self) -> dict[str, ndarray]:
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        return columns | {f"ids.{index}": book.ids for index, book in enumerate(self.books)}
+
+    def _book_facts(self) -> list[dict[str, Any]]:
+        return [{"hook": book.hook, "group": book.group, "n_codes": book.n_codes} for book in self.books]
+
     def save(self, path: Path) -> None:
         """Write as safetensors, with a JSON of the codebooks beside it.
 
         Raises: StorageError.
         """
         make_folder(path.parent)
-        columns = {name: getattr(self, name) for name in _COLUMNS}
-        columns |= {f"ids.{index}": book.ids for index, book in enumerate(self.books)}
-        digest = write_tensors(path, {name: torch.from_numpy(np.array(x)) for name, x in columns.items()})
-        books = [{"hook": book.hook, "group": book.group, "n_codes": book.n_codes} for book in self.books]
+        digest = write_tensors(path, {name: torch.from_numpy(np.array(x)) for name, x in self._columns().items()})
+        books = self._book_facts()
         head = {"schema_version": SCHEMA_VERSION, "kind": "code_record", "books": books, "sha256": digest}
         write_json(path.with_suffix(".json"), head | {"source": dict(self.source)})
 

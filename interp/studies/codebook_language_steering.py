@@ -113,8 +113,8 @@ class Scene:
     def file_name(self, word: str) -> str:
         """A name for a word's steering that no other steering has: everything that decides it is in it."""
         decides = [
-            word, self.prompt, self.arm, self.held.model.content_hash, len(self.record), self.n_texts, self.new_tokens,
-            self.n_controls, self.seed,
+            word, self.prompt, self.arm, self.held.model.content_hash, self.record.content_hash, self.n_texts,
+            self.new_tokens, self.n_controls, self.seed,
         ]  # fmt: skip
         return f"{word}_{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]}.json"
 

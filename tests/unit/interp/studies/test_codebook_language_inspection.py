@@ -112,12 +112,24 @@ def test_another_length_or_other_neurons_are_refused(folder, arms, stream, kept,
 
 def test_a_steering_is_named_by_all_that_decides_it(arms, stream, kept):
     codes, plain = arms
-    scene = Scene(codes, "attn, k=8", kept[2], stream, TEXTS, "Once", 4, 5, 3, 1)
+    record = kept[2]
+    scene = Scene(codes, "attn, k=8", record, stream, TEXTS, "Once", 4, 5, 3, 1)
     changes = {
         "held": plain, "arm": "attn, k=1", "record": record_codes(codes.model, codes.codebooks, stream.iter_pass(),
         n_tokens=50), "prompt": "Twice", "n_texts": 5, "new_tokens": 6, "n_controls": 4, "seed": 2,
     }  # fmt: skip
     names = [scene.file_name("dog"), scene.file_name("Dog")]
     names += [replace(scene, **{name: value}).file_name("dog") for name, value in changes.items()]
-    assert len(set(names)) == 2 + len(changes)
+    # Records of as many tokens: of another text, or with other codes at the same one.
+    others = [replace(record, token_ids=record.token_ids[::-1].copy()), replace(record, books=_reversed(record.books))]
+    names += [replace(scene, record=other).file_name("dog") for other in others]
+    assert len(set(names)) == 2 + len(changes) + len(others)
     assert replace(scene, texts=list(TEXTS)).file_name("dog") == names[0]
+    read = CodeRecord.load(kept[0] / "record.safetensors")
+    assert replace(scene, record=read).file_name("dog") == names[0]
+
+
+def _reversed(books):
+    """The same codebooks, with the first one's codes of the last token at the first."""
+    first, *others = books
+    return (replace(first, ids=first.ids[::-1].copy()), *others)
