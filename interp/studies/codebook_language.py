@@ -30,7 +30,7 @@ from interp.codebooks.training import train_codebooks
 from interp.config import Config, Seed
 from interp.datasets import DataConfig, TokenStream, open_stream
 from interp.loop import Schedule
-from interp.models import load_model
+from interp.models import Model, load_model
 from interp.recording import Recording
 from interp.runs import RunFolder, hardware, this_command
 from interp.studies.codebook_language_inspection import looked_at
@@ -120,8 +120,8 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
     model = load_model(config.model, device=config.device)
     # Before hours of training, not behind them.
     check_prompt(model, config.prompt)
-    plain = _trained(config, k=None, seed=config.seed)
     heldout = open_stream(config.dataset, model, _data(config), split="heldout")
+    plain = _trained(config, model, heldout, k=None, seed=config.seed)
     size = SIZES[config.size]
     base = document_sums(model, heldout.iter_pass(), n_tokens=size.scored)
     held = load_codebook_model(plain.run.path, device=config.device)
@@ -134,7 +134,7 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
     words: list[ConceptSteering | WordWithoutCodes] = []
     for k in config.k:
         for seed in range(config.seed, config.seed + config.seeds):
-            folder = _trained(config, k=k, seed=seed)
+            folder = _trained(config, model, heldout, k=k, seed=seed)
             arm = load_codebook_model(folder.run.path, device=config.device)
             texts = _texts(arm)
             inspection, record = looked_at(
@@ -188,8 +188,13 @@ def _data(config: CodebookLanguageConfig) -> DataConfig:
     return DataConfig(context_size=config.context_size, batch_tokens=SIZES[config.size].batch, rows=config.rows)
 
 
-def _trained(config: CodebookLanguageConfig, *, k: int | None, seed: int) -> CodebookFolder:
-    """One arm's run, from its last checkpoint on."""
+def _trained(
+    config: CodebookLanguageConfig, base: Model, text: TokenStream, *, k: int | None, seed: int
+) -> CodebookFolder:
+    """One arm's run, from its last checkpoint on.
+
+    Raises: ArtifactError if it was trained from other weights, or on another text, than these names stand for now.
+    """
     size = SIZES[config.size]
     settings = CodebookConfig(
         model=config.model,
@@ -210,6 +215,8 @@ def _trained(config: CodebookLanguageConfig, *, k: int | None, seed: int) -> Cod
     )
     run = RunFolder(settings.out)
     if run.started and run.manifest().status == "finished":
+        # Trained on another text, it may have read what is held out of this one.
+        run.check_same_inputs(model=base.facts, data=text.facts)
         # Another device may go on with what is trained, though not with a training that is under way.
         settings = settings.model_copy(update={"device": run.config(CodebookConfig).device})
     return train_codebooks(settings, resume=True)

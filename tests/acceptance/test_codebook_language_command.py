@@ -62,6 +62,18 @@ def test_other_settings_in_the_same_folder_are_refused(ran, capsys):
     assert "was begun with lr = 0.001; got 0.5" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("of", "says"), [("data", "data set"), ("model", "model")])
+@pytest.mark.parametrize("arm", ["plain", "attn_k2_seed0"])
+def test_an_arm_of_another_text_or_model_under_the_same_name_is_refused(ran, tmp_path, capsys, arm, of, says):
+    out = shutil.copytree(ran[0], tmp_path / "out")
+    path = RunFolder(out / arm).manifest_path
+    manifest = json.loads(path.read_text())
+    manifest[of]["content_hash"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    assert main(["study", "codebook-language", *SHORT, "--concepts", "she", "--out", str(out)]) == 2
+    assert f"{out / arm}: the {says}'s content has changed since the run was started" in capsys.readouterr().err
+
+
 def test_looking_at_an_arm_anew_changes_nothing_of_the_study(ran, tmp_path):
     out, held = ran
     text = tmp_path / "more.jsonl"
