@@ -21,11 +21,15 @@ from interp.models import Model
 RELATIVE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far the first compiled batch may be from the same batch uncompiled: norm of the difference over the norm.
 
-Of the whole batch and of each token: where attention sinks are hundreds of times as large as what else there is, the
-whole is blind to the rest.
+Of the whole batch and of the median token: where attention sinks are hundreds of times as large as what else there is,
+the whole is blind to the rest.
 """
-QUANTILE = 0.99
-"""Share of the tokens that must keep that bound."""
+QUANTILE, TIMES = 0.99, 4
+"""Share of the tokens that must keep so many times that bound: rounding is worst where a token is small.
+
+In bfloat16, hook_attn_out and hook_z of a model of five blocks (stories260K, by inductor on a CPU) are .06 to .09 away
+at this quantile and .015 to .03 at the median, and no farther from float32 than uncompiled ones.
+"""
 Backend = str | Callable[..., Any]
 """A compiler, as torch.compile takes it: by name, or a function of a graph and its inputs."""
 
@@ -89,12 +93,16 @@ class CompiledCapture:
         """Raises: ModelError if compiled activations are not those of the model."""
         apart, norms = (found - expected).norm(dim=1), expected.norm(dim=1)
         whole = float(apart.norm() / norms.norm().clamp_min(1e-30))
-        each = float(torch.quantile(apart / norms.clamp_min(1e-30), QUANTILE))
-        for how_far, where in ((whole, ""), (each, f" for {1 - QUANTILE:.0%} of the tokens or more")):
-            if not how_far <= RELATIVE[dtype]:
+        each, bound = apart / norms.clamp_min(1e-30), RELATIVE[dtype]
+        for how_far, most, where in (
+            (whole, bound, ""),
+            (float(each.quantile(0.5)), bound, " for half of the tokens"),
+            (float(each.quantile(QUANTILE)), TIMES * bound, f" for {1 - QUANTILE:.0%} of the tokens or more"),
+        ):
+            if not how_far <= most:
                 raise ModelError(
                     f"{hook}: compiled activations of {self._model.name} are {how_far:.2g} of their norm away from "
-                    f"uncompiled ones{where}; expected at most {RELATIVE[dtype]:g}; leave harvest.compile out"
+                    f"uncompiled ones{where}; expected at most {most:g}; leave harvest.compile out"
                 )
 
     def _counting(self, given: Backend) -> Callable[..., Any]:

@@ -132,6 +132,8 @@ def wrong(_backend):
         "padding": told_of(plain, rows(slice(3, None), 0.5), tokens, kept),
         "all but padding": told_of(plain, rows(slice(3), 0.5), tokens, kept),
         "one token of 240": told_of(plain, one_token, tokens),
+        "rounding of few": told_of(sunk, rows(slice(4, 5), 1.15), tokens),
+        "more than rounding of few": told_of(sunk, rows(slice(4, 5), 1.3), tokens),
         "nothing kept": told_of(plain, lambda x: 2 * x, tokens, torch.zeros_like(kept)),
     }
 
@@ -245,13 +247,14 @@ def resumed(_backend):
 def precision(backend):
     """Errors against float64, of compiled and of plain passes, over the norm."""
     exact, found = tiny_model("llama"), {}
+    hooks = (*HOOKS, *(f"blocks.{block}.{hook}" for block in (0, 1) for hook in ("hook_attn_out", "attn.hook_z")))
     exact.hf.double()
     for dtype in (torch.float32, torch.bfloat16):
-        model, tokens = tiny_model("llama"), tiny_tokens(4, 9)
+        model, tokens = tiny_model("llama"), tiny_tokens(20, 12)
         model.hf.to(dtype)
-        truth, plain = capture(exact, tokens, HOOKS), capture(model, tokens, HOOKS)
-        read = CompiledCapture(model, HOOKS, backend=backend)(tokens)
-        pairs = [[float((x[h] - truth[h]).norm() / truth[h].norm()) for x in (read, plain)] for h in HOOKS]
+        truth, plain = capture(exact, tokens, hooks), capture(model, tokens, hooks)
+        read = CompiledCapture(model, hooks, backend=backend)(tokens)
+        pairs = [[float((x[h] - truth[h]).norm() / truth[h].norm()) for x in (read, plain)] for h in hooks]
         found[str(dtype)] = pairs
     return found
 
