@@ -25,7 +25,7 @@ from interp.codebooks.language_results import (
     LanguageArm,
     WordWithoutCodes,
 )
-from interp.codebooks.record import CodeRecord
+from interp.codebooks.record import CodeRecord, record_codes
 from interp.codebooks.training import train_codebooks
 from interp.config import Config, Seed
 from interp.datasets import DataConfig, TokenStream, open_stream
@@ -33,6 +33,7 @@ from interp.loop import Schedule
 from interp.models import Model, load_model
 from interp.recording import Recording
 from interp.runs import RunFolder, hardware, this_command
+from interp.storage import write_text
 from interp.studies.codebook_language_inspection import looked_at
 from interp.studies.codebook_language_steering import Scene, check_prompt, kept_steering
 from interp.studies.study_folder import keep_settings, training_seconds
@@ -116,7 +117,8 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
     Raises: any InterpError; what is finished stays, and the same command goes on.
     """
     tell = on_progress or (lambda *_: None)
-    keep_settings(config, config.out / "study.yaml", {}, may_differ=MAY_DIFFER)
+    settings = config.out / "study.yaml"
+    keep_settings(config, settings, {}, may_differ=MAY_DIFFER)
     model = load_model(config.model, device=config.device)
     # Before hours of training, not behind them.
     check_prompt(model, config.prompt)
@@ -136,20 +138,25 @@ def run_codebook_language(config: CodebookLanguageConfig, *, on_progress: Tell |
         for seed in range(config.seed, config.seed + config.seeds):
             folder = _trained(config, model, heldout, k=k, seed=seed)
             arm = load_codebook_model(folder.run.path, device=config.device)
+            if seed > config.seed:
+                # Of further seeds no code is shown; what is told is how many are dead.
+                record = record_codes(arm.model, arm.codebooks, heldout.iter_pass(), n_tokens=size.looked_at)
+                arms.append(_scored(size, arm, heldout, without, record))
+                continue
             texts = _texts(arm)
             inspection, record = looked_at(
                 inspected_folder(config, k, seed), arm, held, heldout, texts, n_tokens=size.looked_at, seed=config.seed,
                 on_progress=tell,
             )  # fmt: skip
             arms.append(_scored(size, arm, heldout, without, record))
-            if seed > config.seed:
-                continue
             samples.append(CodeSample(arm_name(k), inspection.code_detection, inspection.neuron_detection))
             if k == (config.steer_k or config.k[0]):
                 words += _steered(config, Scene(
                     arm, arm_name(k), record, heldout, texts, config.prompt, size.n_texts, size.new_tokens,
                     size.n_controls, config.seed + 1,
                 ), tell)  # fmt: skip
+    # Until the results are others, those beside it are repeated by what they were begun with.
+    write_text(settings, config.to_yaml())
     told = {"command": this_command(), "seed": config.seed, "model hash": model.content_hash, **_facts(config)}
     return CodebookLanguage(
         config.model, config.dataset, config.size, tuple(arms), tuple(samples),

@@ -18,6 +18,8 @@ def keep_settings(
 ) -> None:
     """Write a study's settings, and its inputs, where they are not there yet; some settings may be others than then.
 
+    Those stay as they were: they repeat the results that are there, and the study replaces both together.
+
     Raises: ConfigError if others are there; nothing is then written.
     """
     kept = path.exists()

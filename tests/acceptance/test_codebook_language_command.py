@@ -7,9 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from interp.cli import cli, main
+from interp.codebooks.config import CodebookConfig
 from interp.codebooks.language_results import CodebookLanguage
 from interp.runs import RunFolder
 from interp.storage import sha256_of
+from interp.studies.codebook_language import CodebookLanguageConfig
 from interp.studies.study_folder import training_seconds
 from tests.browsing import Visit, launched_browser
 
@@ -21,6 +23,10 @@ def _run(out, *more, concepts="she"):
     result = CliRunner().invoke(cli, ["study", "codebook-language", *short, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+def _settings(out):
+    return CodebookLanguageConfig.load(out / "study.yaml", {})
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +110,29 @@ def test_other_words_go_on_with_the_arms_and_one_without_codes_is_told(ran, tmp_
     (word,) = again["without_codes"]
     assert word == {"concept": "xylophone", "arm": "attn, k=2", "n_sites": 0, "base_rate": 0.0}
     assert "no code found" in (moved / "codebook_language.html").read_text()
+    kept = _settings(moved)
+    assert (kept.concepts, kept.device, kept.steer_k) == (("she", "xylophone"), "cpu", 2)
+    assert kept.out == moved
     (steered,) = (moved / "steering").iterdir()
     steered.write_text(steered.read_text()[:90])
     asked = ["study", "codebook-language", *SHORT, "--concepts", "she", "--out", str(moved)]
     assert main(asked) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith(f"interp: {steered}: not valid JSON")
+    # Without new results the settings are those of the old ones.
+    assert _settings(moved) == kept
+
+
+def test_of_a_further_seed_figures_are_told_and_nothing_is_shown(ran, tmp_path):
+    out, held = shutil.copytree(ran[0], tmp_path / "out"), ran[1]
+    # As if two seeds had been asked for, and the second had learned what the first did.
+    (out / "study.yaml").write_text(_settings(out).model_copy(update={"seeds": 2}).to_yaml())
+    further = RunFolder(shutil.copytree(out / "attn_k2_seed0", out / "attn_k2_seed1"))
+    further.config_path.write_text(further.config(CodebookConfig).model_copy(update={"seed": 1}).to_yaml())
+    again = _run(out, "--seeds", "2")
+    assert again["arms"] == [*held["arms"], held["arms"][-1] | {"seed": 1}]
+    assert (again["samples"], again["steerings"]) == (held["samples"], held["steerings"])
+    assert [path.name for path in (out / "inspected").iterdir()] == ["attn_k2_seed0"]
 
 
 def test_a_prompt_without_room_behind_it_is_refused_before_anything_is_trained(tmp_path, capsys):
