@@ -7,7 +7,14 @@ from typing import Any
 
 from saes.config import CODEBOOK
 
-_LETTERS = {"sae.k": "k", "sae.d_sae": "d", "schedule.lr": "lr", "seed": "s", "sae.l1_coefficient": "l1_"}
+_LETTERS = {
+    "sae.k": "k",
+    "sae.d_sae": "d",
+    "schedule.lr": "lr",
+    "seed": "s",
+    "sae.l1_coefficient": "l1_",
+    "shuffle.seed": "shuffle.seed",
+}
 _BARE = {"sae.architecture", "sae.codebook_variant", "optimiser"}
 _OF_VARIANT = {"sae.n_groups": "grouped", "sae.n_stages": "residual", "sae.levels": "latent"}
 """Settings that say nothing but for one variant of codebooks."""
@@ -21,9 +28,7 @@ def member_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Names are fit for folders and differ from each other.
     """
-    keys = [key for key in settings[0] if len({str(one[key]) for one in settings}) > 1]
-    keys.sort(key=lambda key: (key == "seed", _ORDER.index(key) if key in _ORDER else len(_ORDER)))
-    names = ["_".join(_part(key, one[key]) for key in keys if matters(key, one)) or "sae" for one in settings]
+    names = [told or "sae" for told in differing_settings(settings)]
     seen: Counter[str] = Counter()
     counts = Counter(names)
     unique = []
@@ -32,6 +37,16 @@ def member_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         # Values that differ in signs which a folder's name leaves out.
         unique.append(name if counts[name] == 1 else f"{name}-{seen[name]}")
     return unique
+
+
+def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each has otherwise than some other, as `k32_lr1e-3`: empty, or the same as another's, where that tells none.
+
+    So it is where what differs does not matter, or differs in signs that a folder's name leaves out.
+    """
+    keys = [key for key in settings[0] if len({str(one[key]) for one in settings}) > 1]
+    keys.sort(key=lambda key: (key == "seed", _ORDER.index(key) if key in _ORDER else len(_ORDER)))
+    return ["_".join(_part(key, one[key]) for key in keys if matters(key, one)) for one in settings]
 
 
 def matters(key: str, one: Mapping[str, Any]) -> bool:

@@ -4,6 +4,8 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,13 @@ from saes.run_parts import RunParts
 from saes.stability import Firings, Stability, stability
 from saes.token_sample import iter_sample
 from saes.train_config import TrainConfig
+from saes.training import FREE_ON_RESUME
 
+NO_OTHER_DICTIONARY = frozenset(
+    ("seed", *FREE_ON_RESUME, "data.overlap_documents", "device", "model_device", "harvest.compile", "model", "dataset")
+)
+"""Settings in which runs of one dictionary may differ, given the same model and text: they change the seed, what is
+written down of the run, where the same mathematics is computed (so results by rounding), or how a name is spelled."""
 MOST_TOKENS = 50_000
 """Held-out tokens on which firing is compared, at most: rarer features are not compared at all."""
 MOST_PAIRS = 6
@@ -33,12 +41,20 @@ class SeedPair:
 
 
 def seed_groups(configs: Mapping[str, TrainConfig]) -> dict[str, tuple[str, ...]]:
-    """Members by all of their settings but the seed, under the name of the first without it; single ones too."""
+    """Members of one model and text that are one dictionary, under the name of the first without its seed.
+
+    They differ in NO_OTHER_DICTIONARY alone. Single ones are there too.
+    """
     found: dict[str, list[str]] = {}
     for name, config in configs.items():
-        settings = config.model_dump(mode="json", exclude={"seed", "out"})
-        found.setdefault(json.dumps(settings, sort_keys=True), []).append(name)
+        found.setdefault(json.dumps(deciding_settings(config), default=str), []).append(name)
     return {_without_seed(names[0], len(names)): tuple(names) for names in found.values()}
+
+
+def deciding_settings(config: TrainConfig) -> dict[str, Any]:
+    """By its dotted name, every setting that makes another dictionary of a run."""
+    keys = (key for key, _ in TrainConfig.leaves() if key not in NO_OTHER_DICTIONARY)
+    return {key: attrgetter(key)(config) for key in keys}
 
 
 def _without_seed(name: str, n_seeds: int) -> str:

@@ -232,13 +232,19 @@ def _check_alike(opened: Sequence[RunParts]) -> None:
         for what, one, two in (
             ("model", first.model.content_hash[:12], other.model.content_hash[:12]),
             ("hook", first.sae.hooks_in, other.sae.hooks_in),
-            ("dataset", first.config.dataset, other.config.dataset),
+            *_text_of(first, other),
             *_rows_of(first, other),
         ):
             if one != two:
                 raise ConfigError(
                     f"{other.run.path}: has {what} {two}, {first.run.path} has {one}; give runs on the same activations"
                 )
+
+
+def _text_of(first: RunParts, other: RunParts) -> list[tuple[str, str, str]]:
+    """The data sets of both runs; nothing where one text goes by two names, such as a relative and a full path."""
+    one, two = (parts.run.manifest().data.get("content_hash") for parts in (first, other))
+    return [] if one is not None and one == two else [("dataset", first.config.dataset, other.config.dataset)]
 
 
 def _rows_of(first: RunParts, other: RunParts) -> list[tuple[str, Any, Any]]:

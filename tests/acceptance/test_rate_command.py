@@ -95,6 +95,21 @@ def test_another_seed_trained_for_longer_is_another_dictionary(folder):
         assert [one["name"] for one in found["arms"] if one["arm"] == arm] == [name + more for name in dictionaries]
 
 
+def test_a_seed_whose_text_goes_by_another_name_is_a_seed_and_other_text_is_refused(folder):
+    text, copied, other = (folder / f"{name}.txt" for name in ("text", "copied", "other"))
+    text.write_text("\n\n".join(f"Document {n} is about the number {n * n}, and ends here." for n in range(400)))
+    copied.write_bytes(text.read_bytes())
+    other.write_text(text.read_text().replace("number", "digits"))
+    for seed, dataset in enumerate((text, copied, other)):
+        more = ["--dataset", dataset, "--seed", seed, "--device", ("cpu", "auto", "cpu")[seed]]
+        invoke("train", *FLAGS, *more, "--architecture", "topk", "--out", folder / f"on_{dataset.stem}")
+    few = ["--tokens", "300", "--no-ce", "--value-bits", "0", "--json"]
+    found = json.loads(invoke("rate", folder / "on_text", folder / "on_copied", *few).stdout)
+    assert [(arm["name"], arm["seed"]) for arm in found["arms"]] == [("topk k4 of 64", 0), ("topk k4 of 64", 1)]
+    done = CliRunner().invoke(cli, ["rate", str(folder / "on_text"), str(folder / "on_other"), *few])
+    assert f"on_other: has dataset {other}" in str(done.exception)
+
+
 def test_what_features_tell_is_printed_of_a_codebook_of_few_bits(folder):
     out = folder / "few.json"
     few = ["--tokens", "300", "--no-ce", "--value-bits", "0", "--out", out]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from saes.rate_names import dictionary_names
 from saes.train_config import TrainConfig
 
@@ -20,6 +22,53 @@ def names(*configs, plain=None):
 
 def test_seeds_of_one_dictionary_share_its_plain_name_wherever_they_were_written():
     assert names(config(0, out="runs/a"), config(1, out="runs/b")) == [PLAIN, PLAIN]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"harvest": {"prefetch": 3}},
+        {"harvest": {"compile": True}},
+        {"recording": {"log_every": 7, "checkpoint_every": 9, "keep_checkpoints": 1}},
+        {"data": {"overlap_documents": 0}},
+        {"device": "cpu", "model_device": "cpu"},
+        {"model": "./embedded", "dataset": "./embedded"},
+    ],
+)
+def test_what_changes_no_figure_of_the_dictionary_sets_no_seeds_apart(more):
+    assert names(config(0), config(1, **more)) == [PLAIN, PLAIN]
+    lrs = names(config(0), config(1, **more), config(0, schedule={"lr": 3e-3}))
+    assert lrs == [f"{PLAIN}, lr3e-4"] * 2 + [f"{PLAIN}, lr3e-3"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"dtype": "bfloat16"}, {"data": {"batch_tokens": 256}}, {"randomise_model": 0}, {"sae": {"encoder_scale": 0.5}}],
+)
+def test_what_changes_figures_does(more):
+    sae = {"architecture": "topk", "k": 4, "d_sae": 64, **more.get("sae", {})}
+    assert len(set(names(config(0), config(1, **{**more, "sae": sae})))) == 2
+
+
+def test_a_seed_of_shuffling_is_not_taken_for_the_runs():
+    told = names(config(0), config(1, shuffle={"seed": 0}))
+    assert told == [f"{PLAIN}, shuffle.seedNone", f"{PLAIN}, shuffle.seed0"]
+
+
+def test_where_no_setting_tells_dictionaries_apart_the_folder_of_the_first_run_does():
+    """A topk SAE has no groups; of two words that a folder's name cannot tell apart neither is told."""
+    sae = {"architecture": "topk", "k": 4, "d_sae": 64, "n_groups": 2}
+    told = names(config(0), config(1), config(0, sae=sae), config(1, sae=sae))
+    assert told == [f"{PLAIN}, runs/0"] * 2 + [f"{PLAIN}, runs/2"] * 2
+    told = names(config(0, warm_start="a/b"), config(0, warm_start="a b"), config(0, warm_start="c"))
+    assert told == [f"{PLAIN}, warm-starta-b, runs/0", f"{PLAIN}, warm-starta-b, runs/1", f"{PLAIN}, warm-startc"]
+
+
+def test_a_folder_stands_for_one_run_or_for_one_dictionary():
+    """Where a seed is there twice in one of two dictionaries that nothing tells apart, its others keep their name."""
+    sae = {"architecture": "topk", "k": 4, "d_sae": 64, "n_groups": 2}
+    told = names(config(0), config(0), config(1), config(2), config(0, sae=sae))
+    assert told == [f"{PLAIN}, runs/{index}" for index in (0, 1, 2, 2, 4)]
 
 
 def test_another_seed_with_fewer_tokens_is_no_seed_of_it():

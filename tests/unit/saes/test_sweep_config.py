@@ -5,9 +5,10 @@ import yaml
 
 from interp.errors import ConfigError
 from saes.member_names import member_names
-from saes.sweep_config import SweepConfig
+from saes.sweep_config import SHARED, SweepConfig
 from saes.sweep_folder import MemberRecord, SweepRecord
-from saes.sweep_pairs import seed_groups
+from saes.sweep_pairs import NO_OTHER_DICTIONARY, seed_groups
+from saes.train_config import TrainConfig
 
 BASE = {"hook": "blocks.2.hook_resid_post", "tokens": "100k"}
 
@@ -114,6 +115,11 @@ def test_groups_differ_in_their_seed_alone():
     members = _sweep({"sae.k": [8, 16], "seed": [0, 1, 2]}).members()
     groups = seed_groups({m.name: m.config for m in members})
     assert groups == {"k8": ("k8_s0", "k8_s1", "k8_s2"), "k16": ("k16_s0", "k16_s1", "k16_s2")}
+
+
+def test_what_makes_no_other_dictionary_is_the_same_for_all_members_anyway():
+    assert {key.split(".")[0] for key in NO_OTHER_DICTIONARY} <= {*SHARED, "seed"}
+    assert {key for key, _ in TrainConfig.leaves()} > NO_OTHER_DICTIONARY
 
 
 def test_cost_by_hand():
