@@ -1,18 +1,12 @@
-"""What a study looks at of an arm: kept in the study's own folder, since looking at the arm again changes the arm's.
-
-Axes: n tokens.
-"""
+"""What a study looks at of an arm: kept in the study's own folder, since looking at the arm again changes the arm's."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int
-from numpy import ndarray
-
 from interp.codebooks.files import CodebookModel
 from interp.codebooks.inspected import Inspection, inspect_run
 from interp.codebooks.record import CodeRecord
+from interp.codebooks.toward import iter_recorded
 from interp.datasets import TokenStream
 from interp.errors import ArtifactError
 from interp.runs import this_command
@@ -45,7 +39,7 @@ def looked_at(
     path, record_path = inspection_path(folder), folder / "record.safetensors"
     if path.exists():
         result, record = Inspection.load(path), CodeRecord.load(record_path)
-        if what := _other(result, record, arm, plain, _first_tokens(stream, n_tokens)):
+        if what := _other(result, record, arm, plain, stream, n_tokens):
             raise ArtifactError(f"{folder}: is a look at {what}; remove it, and the same command looks again")
         return result, record
     result, record = inspect_run(
@@ -59,7 +53,7 @@ def looked_at(
 
 
 def _other(
-    result: Inspection, record: CodeRecord, arm: CodebookModel, plain: CodebookModel, tokens: Int[ndarray, " n"]
+    result: Inspection, record: CodeRecord, arm: CodebookModel, plain: CodebookModel, stream: TokenStream, n_tokens: int
 ) -> str:
     """What the record or the inspection is of instead of these models and tokens; empty if it is of them."""
     config = arm.config
@@ -71,17 +65,23 @@ def _other(
     named = (record.source.get("dataset"), record.source.get("split"))
     if named != (config.dataset, config.data.judged_split):
         return f"{named[0]} ({named[1]})"
+    expected = _n_there(stream, n_tokens)
     for n in (len(record), result.n_tokens):
-        if n != len(tokens):
-            return f"{n:,} tokens, not {len(tokens):,}"
-    return "" if np.array_equal(record.token_ids, tokens) else "another text under the same name"
+        if n != expected:
+            return f"{n:,} tokens, not {expected:,}"
+    try:
+        for _ in iter_recorded(record, stream):
+            pass
+    except ArtifactError:
+        return "another text under the same name"
+    return ""
 
 
-def _first_tokens(stream: TokenStream, n_tokens: int) -> Int[ndarray, " n"]:
-    parts, n = [np.zeros(0, dtype=np.int64)], 0
+def _n_there(stream: TokenStream, n_tokens: int) -> int:
+    """Tokens that a look at the first so many takes: fewer where the text ends before."""
+    n = 0
     for batch in stream.iter_pass():
-        parts.append(batch.token_ids[batch.keep].cpu().numpy())
         n += batch.n_kept
         if n >= n_tokens:
             break
-    return np.concatenate(parts)[:n_tokens]
+    return min(n, n_tokens)
