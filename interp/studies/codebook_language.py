@@ -104,8 +104,8 @@ class CodebookLanguageConfig(Config):
     def _fits(self) -> "CodebookLanguageConfig":
         if not self.k or len(set(self.k)) != len(self.k) or min(self.k) < 1:
             raise ValueError(f"k: got {list(self.k)}; expected numbers of codes that differ, such as 8,1")
-        if bad := [word for word in self.concepts if not word.strip() or "/" in word]:
-            raise ValueError(f"concepts: got {bad[0]!r}; expected words, without '/'")
+        if bad := [word for word in self.concepts if not word.strip() or "/" in word or not word.isprintable()]:
+            raise ValueError(f"concepts: got {bad[0]!r}; expected words of printable letters, without '/'")
         if self.steer_k and self.steer_k not in self.k:
             raise ValueError(f"steer_k: got {self.steer_k}; expected one of {list(self.k)}")
         return self

@@ -33,6 +33,8 @@ LEAST_LIFT = 4.0
 MOST_CODES = 64
 """Codes that stand for a word at once; more of them leave little of the model's own."""
 _Z = 1.645
+_SHOWN = 40
+"""Letters of a word that a file's name begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ class Scene:
             word, self.prompt, self.arm, self.held.model.content_hash, self.record.content_hash, self.n_texts,
             self.new_tokens, self.n_controls, self.seed,
         ]  # fmt: skip
-        return f"{word}_{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]}.json"
+        # File systems take names of 255 bytes; what is left out of the word is in the digest.
+        return f"{word[:_SHOWN]}_{hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]}.json"
 
 
 def check_prompt(model: Model, prompt: str) -> None:

@@ -218,6 +218,8 @@ def test_tables_have_a_cell_for_each_column():
         ({"k": [8, 1], "steer_k": 4}, "steer_k: got 4"),
         ({"concepts": ["dog", " "]}, "concepts: got ' '"),
         ({"concepts": ["../dog"]}, "concepts: got '../dog'"),
+        ({"concepts": ["do\0g"]}, r"concepts: got 'do\\x00g'"),
+        ({"concepts": ["dog\ncat"]}, r"concepts: got 'dog\\ncat'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(flags, says):

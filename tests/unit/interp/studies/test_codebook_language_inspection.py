@@ -17,6 +17,7 @@ from interp.codebooks.record import CodeRecord, record_codes
 from interp.codebooks.training import train_codebooks
 from interp.datasets import open_stream
 from interp.errors import ArtifactError
+from interp.storage import write_text
 from interp.studies.codebook_language_inspection import inspection_path, looked_at
 from interp.studies.codebook_language_steering import Scene
 from tests.codebook_runs import run_settings, write_inputs
@@ -127,6 +128,16 @@ def test_a_steering_is_named_by_all_that_decides_it(arms, stream, kept):
     assert replace(scene, texts=list(TEXTS)).file_name("dog") == names[0]
     read = CodeRecord.load(kept[0] / "record.safetensors")
     assert replace(scene, record=read).file_name("dog") == names[0]
+
+
+def test_words_that_begin_alike_and_do_not_fit_a_name_have_files_of_their_own(arms, stream, kept, tmp_path):
+    scene = Scene(arms[0], "attn, k=8", kept[2], stream, TEXTS, "Once", 4, 5, 3, 1)
+    # Four bytes a letter: no letter has more.
+    words = ["𒀀" * 300 + end for end in ("", "a")]
+    names = [scene.file_name(word) for word in words]
+    for name, word in zip(names, words, strict=True):
+        write_text(tmp_path / name, word)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def _reversed(books):
