@@ -44,12 +44,22 @@ def main() -> None:
     parser.add_argument("--architecture", default="topk")
     parser.add_argument("--tokens", nargs="+", default=["1M", "4M"])
     parser.add_argument("--d-sae", nargs="+", default=["1024"])
+    parser.add_argument("--prefetch", default="0", help="batches that threads make ahead")
     given = parser.parse_args()
     found = []
     for d_sae in given.d_sae:
         for tokens in given.tokens:
             flags = ["--model", given.model, "--dataset", given.dataset, "--hook", given.hook, "--tokens", tokens]
-            flags += ["--architecture", given.architecture, "--d-sae", d_sae, "--k", "16"]
+            flags += [
+                "--architecture",
+                given.architecture,
+                "--d-sae",
+                d_sae,
+                "--k",
+                "16",
+                "--harvest.prefetch",
+                given.prefetch,
+            ]
             planned, peak = planned_megabytes(flags), peak_megabytes(flags)
             found.append(
                 {"d_sae": d_sae, "tokens": tokens, "peak_mb": round(peak), "of_plan": round(peak / planned, 3)}

@@ -4,9 +4,7 @@
 
 The arms run in turn, in an order that rotates each round, each as `interp train` in a folder that is thrown away:
   plain    nothing ahead
-  tokens   8 token batches made ahead by a thread
-  ahead    the same, and 8 batches of activations by another thread. A run does so only where model and SAE have GPUs
-           of their own; here it is put in between for one device, to see what a thread beside training costs or saves
+  ahead    8 batches ahead, by threads: of tokens and, on a processor, of activations
   compile  the forward pass compiled; its compiling is left out
 Speeds are those of the second half of each run, by its own metrics, over whole blocks of the shuffle buffer, each of
 which is harvested at once; medians over rounds. Give a run several blocks (of 65,536 tokens): the first of the half may
@@ -24,15 +22,13 @@ from typing import Any
 
 import torch
 
-from interp.activations.delivery import Delivered
 from interp.activations.harvest import N_AHEAD
 from interp.errors import InterpError
-from saes import origin, training
 from saes.train_config import TrainConfig
+from saes.training import train
 
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {"prefetch": 0},
-    "tokens": {"prefetch": N_AHEAD},
     "ahead": {"prefetch": N_AHEAD},
     "compile": {"prefetch": 0, "compile": True},
 }
@@ -63,21 +59,9 @@ def second_half(config: TrainConfig) -> slice:
 
 def run(given: argparse.Namespace, arm: str) -> dict[str, float]:
     """Speed and parts of the time of the second half of a run."""
-    opened = training.open_origin
-
-    def ahead(*args: Any, **more: Any) -> origin.Origin:
-        found = opened(*args, **more)
-        source = Delivered(found.source, torch.device("cpu"), n_ahead=N_AHEAD)
-        return origin.Origin(source, found.model, found.data, found.stream)
-
     with tempfile.TemporaryDirectory() as folder:
-        if arm == "ahead":
-            training.open_origin = ahead  # type: ignore[attr-defined]
         config = config_of(given, arm, Path(folder) / "run")
-        try:
-            done = training.train(config)
-        finally:
-            training.open_origin = opened  # type: ignore[attr-defined]
+        done = train(config)
         rows = [json.loads(line) for line in done.metrics_path.read_text().splitlines()]
     half = rows[second_half(config)]
     parts = {name: sum(row[f"seconds_{name}"] for row in half) for name in ("harvest", "shuffle", "update")}

@@ -67,8 +67,7 @@ def open_origin(config: TrainConfig, hooks: Sequence[str] | None = None, *, rank
         model.hook(hook)
     stream = open_stream(config.dataset, model, config.data)
     source = open_harvest(model, stream, names, ranks, config.harvest)
-    if not same_device(model.device, device):
-        source = _delivered(source, config, model.device, device)
+    source = _delivered(source, config, model.device, device, n_ranks=ranks.n)
     return Origin(source, model.facts, stream.facts, stream)
 
 
@@ -92,10 +91,10 @@ def _used_device(config: TrainConfig, ranks: Ranks) -> torch.device:
 
 
 def _delivered(
-    source: ActivationSource, config: TrainConfig, made_on: torch.device, device: torch.device
+    source: ActivationSource, config: TrainConfig, made_on: torch.device, device: torch.device, *, n_ranks: int = 1
 ) -> ActivationSource:
     """The source's activations on the SAE's device, made ahead if the config says so."""
-    n_ahead = config.harvest.n_ahead(made_on, device)
+    n_ahead = config.harvest.activations_ahead(made_on, device, n_ranks=n_ranks)
     if n_ahead == 0 and same_device(made_on, device):
         return source
     return Delivered(source, device, n_ahead=n_ahead)

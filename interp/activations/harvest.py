@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from interp.activations.ahead import iter_ahead
+from interp.activations.courier import same_device
 from interp.code import ActivationBatch
 from interp.compiled import CompiledCapture
 from interp.config import Config
@@ -52,8 +53,9 @@ class HarvestConfig(Config):
     """How the model is run to harvest activations."""
 
     prefetch: int | None = Field(None, ge=0)
-    """Batches that threads make before they are asked for: of tokens and, where the model and the SAE are on different
-    devices, of activations; changes no result. Unset: 8 where a GPU takes part, else 0."""
+    """Batches that threads make before they are asked for: of tokens and, unless model and SAE share a GPU or ranks
+    share the passes, of activations; changes no result. Unset: 8 where a GPU takes part, else 0. On a CPU with cores to
+    spare (see OMP_NUM_THREADS) 8 lets harvesting go on beside the steps."""
     compile: bool = False
     """Compile the model's forward pass, up to the deepest hook, with torch.compile: takes a minute at the start, and
     changes activations by rounding. The first batch is compared with the plain pass."""
@@ -63,6 +65,12 @@ class HarvestConfig(Config):
         if self.prefetch is not None:
             return self.prefetch
         return N_AHEAD if any(device.type == "cuda" for device in devices) else 0
+
+    def activations_ahead(self, made_on: torch.device, used_on: torch.device, *, n_ranks: int = 1) -> int:
+        """Batches of activations to make ahead: none on one GPU, which does one thing at a time, and none by several
+        ranks, which exchange them in the order of their steps."""
+        on_one_gpu = made_on.type == "cuda" and same_device(made_on, used_on)
+        return 0 if on_one_gpu or n_ranks > 1 else self.n_ahead(made_on, used_on)
 
 
 PLAIN = HarvestConfig()

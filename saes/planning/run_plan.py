@@ -1,5 +1,6 @@
 """Time, memory, disk and operations of a training run before it starts."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from interp.activations.store import StoredActivations
 from interp.datasets import TokenStream, open_stream
 from interp.hooks import capture
 from interp.models import Model, resolve_device
-from saes.origin import check_same_recipe, load_models
+from saes.origin import CPU, check_same_recipe, load_models
 from saes.planning.calibration import LARGEST_CHECKPOINT, Calibration, calibrate
 from saes.planning.counts import Counts
 from saes.planning.machine import available_bytes, free_disk_bytes, peak_bytes
@@ -94,7 +95,7 @@ def plan(config: TrainConfig, *, calibrated: bool = True, startup_seconds: float
             "start and exit": start + measured.compile + measured.initialise,
             **_measured_seconds(counts, measured),
         }
-    seconds = beside(counts, seconds, placed.n_ahead)
+    seconds = beside(counts, seconds, placed.n_beside)
     flops = {"harvest": counts.harvest_flops, "training": counts.training_flops}
     return Plan(
         n_tokens=config.n_steps * config.batch_size,
@@ -180,13 +181,22 @@ class _Placed:
 
     model_here: bool
     n_ahead: int
+    both_at_once: bool
+    """Whether model and SAE are at work at the same time in the memory of one device."""
 
     @classmethod
     def of(cls, config: TrainConfig, source: Source, device: torch.device) -> "_Placed":
         if isinstance(source, StoredActivations):
-            return cls(True, config.harvest.n_ahead(device))
+            return cls(True, config.harvest.activations_ahead(CPU, device), False)
         here = same_device(source[0].device, device)
-        return cls(here, 0 if here else config.harvest.n_ahead(source[0].device, device))
+        n_ahead = config.harvest.activations_ahead(source[0].device, device)
+        return cls(here, n_ahead, here and n_ahead > 0)
+
+    @property
+    def n_beside(self) -> int:
+        """Batches that are made while steps go on: none where those take all cores of the processor themselves."""
+        busy = self.both_at_once and torch.get_num_threads() > (os.cpu_count() or 1) // 2
+        return 0 if busy else self.n_ahead
 
 
 def beside(counts: Counts, seconds: dict[str, float], n_ahead: int) -> dict[str, float]:
@@ -197,7 +207,8 @@ def beside(counts: Counts, seconds: dict[str, float], n_ahead: int) -> dict[str,
 
 
 def _ahead(counts: Counts, placed: _Placed) -> dict[str, int]:
-    return {"activations ahead": counts.ahead_bytes(placed.n_ahead)} if placed.n_ahead else {}
+    ahead = {"activations ahead": counts.ahead_bytes(placed.n_ahead)} if placed.n_ahead else {}
+    return ahead | ({"harvest beside steps": counts.harvest_workspace_bytes} if placed.both_at_once else {})
 
 
 def _counted_memory(counts: Counts, base: int, placed: _Placed) -> dict[str, int]:

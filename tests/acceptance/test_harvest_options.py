@@ -2,14 +2,17 @@
 
 import json
 import threading
+from contextlib import closing
 
 import pytest
 import torch
 
 from interp.activations.collect import CollectConfig, collect
+from interp.activations.harvest import N_AHEAD, HarvestConfig
 from interp.cli import main
 from interp.distributed import ALONE, Ranks
 from interp.errors import ConfigError
+from interp.hooks import capture
 from interp.storage import read_tensors
 from saes.origin import load_models, open_origin
 from saes.sharded_training import SpreadFit, train_on_ranks
@@ -71,6 +74,30 @@ def test_a_run_that_was_interrupted_goes_on_with_another_prefetch_byte_for_byte(
     assert not any(thread.name == "interp ahead" for thread in threading.enumerate())
     run = train(_config(settings, tmp_path / "run", harvest={"prefetch": after}), resume=True)
     assert _differing(_weights(run), _weights(plain)) == []
+
+
+@pytest.mark.parametrize(("prefetch", "thread"), [(0, "MainThread"), (2, "interp ahead")])
+def test_on_a_processor_the_model_runs_beside_the_steps_if_asked_to(settings, tmp_path, monkeypatch, prefetch, thread):
+    threads = set()
+
+    def watched(*given):
+        threads.add(threading.current_thread().name)
+        return capture(*given)
+
+    monkeypatch.setattr("interp.activations.harvest.capture", watched)
+    origin = open_origin(_config(settings, tmp_path, harvest={"prefetch": prefetch}))
+    with closing(origin.source.iter_from({})) as chunks:
+        next(chunks)
+    assert threads == {thread}
+
+
+def test_ranks_exchange_activations_in_the_order_of_their_steps():
+    one, other = torch.device("cpu"), torch.device("cuda:0")
+    asked = HarvestConfig(prefetch=3)
+    assert [asked.activations_ahead(one, one, n_ranks=n) for n in (1, 2)] == [3, 0]
+    # One GPU does one thing at a time.
+    assert [asked.activations_ahead(other, to) for to in (other, one)] == [0, 3]
+    assert [HarvestConfig().activations_ahead(one, to) for to in (one, other)] == [0, N_AHEAD]
 
 
 def test_a_rank_that_is_interrupted_lets_go_of_its_thread(settings, tmp_path, monkeypatch):
