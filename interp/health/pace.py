@@ -41,8 +41,8 @@ def harvest_dominates(rows: Rows, expected: Expected) -> Alert | None:
     if share <= MOSTLY_HARVEST:
         return None
     advice = (
-        "collect once with `interp collect` and train with --activations; or --harvest.prefetch 8 where cores are free, a "
-        "larger --data.batch-tokens, --dtype bfloat16, or several SAEs in one pass"
+        "collect once with `interp collect` and train with --activations; or --harvest.prefetch 8 where cores are "
+        "free, a larger --data.batch-tokens, --dtype bfloat16, or several SAEs in one pass"
     )
     return alert("harvest", "note", f"Harvesting takes {share:.0%} of the time", advice, since=windows[-1][0])
 
