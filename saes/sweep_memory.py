@@ -10,6 +10,7 @@ from interp.errors import ConfigError
 from interp.models import resolve_device
 from saes.planning.counts import Counts
 from saes.planning.machine import available_bytes, peak_bytes
+from saes.planning.placed import Placed, beside
 from saes.planning.rates import STORED_CPU, STORED_CUDA
 from saes.planning.run_plan import counted_seconds, forward_flops, open_source
 from saes.sweep_config import SweepConfig
@@ -51,14 +52,17 @@ def plan_sweep(config: SweepConfig) -> SweepPlan:
         widths = {hook: model.hook(hook).width for hook in config.hooks}
         flops = forward_flops(model, config.hooks, config.base.data.context_size)
     rates = STORED_CUDA if device.type == "cuda" else STORED_CPU
-    counted = [counted_seconds(one, rates) for one in _counts(config, widths, flops)]
-    harvest, steps = counted[0]["harvest"], sum(one["steps"] for one in counted)
+    counts, n_beside = _counts(config, widths, flops), Placed.of(config.base, device).n_beside
+    counted = [counted_seconds(one, rates) for one in counts]
+    steps = sum(one["steps"] for one in counted)
+    together = beside(counts[0], {"harvest": counted[0]["harvest"], "steps": steps}, n_beside)
+    apart = [beside(one, seconds, n_beside) for one, seconds in zip(counts, counted, strict=True)]
     return SweepPlan(
         memory_parts(config, widths, device),
         available_bytes(device),
-        harvest,
+        together["harvest"],
         steps,
-        harvest * len(counted) + steps,
+        sum(one["harvest"] + one["steps"] for one in apart),
     )
 
 
@@ -69,13 +73,15 @@ def memory_parts(config: SweepConfig, widths: Mapping[str, int], device: torch.d
     """
     counts = _counts(config, widths)
     harvested = Counts(config.base, sum(widths[hook] for hook in config.hooks), 0.0, 0, ACT_BYTES)
+    placed = Placed.of(config.base, device)
     # Harvesting, a member's step and a member's checkpoint, which is serialised twice, take turns.
-    turns = [harvested.harvest_workspace_bytes]
+    turns = [] if placed.both_at_once else [harvested.harvest_workspace_bytes]
     turns += [max(one.step_workspace_bytes, 2 * one.checkpoint_bytes) for one in counts]
     return {
         "model and process": 0 if device.type == "cuda" else peak_bytes(device),
         "SAEs, gradients, optimisers": sum(one.trained_bytes for one in counts),
         "shuffle buffer": harvested.block_bytes,
+        **placed.ahead_bytes(harvested),
         "work": max(turns),
     }
 

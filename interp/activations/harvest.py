@@ -53,9 +53,9 @@ class HarvestConfig(Config):
     """How the model is run to harvest activations."""
 
     prefetch: int | None = Field(None, ge=0)
-    """Batches that threads make before they are asked for: of tokens and, unless model and SAE share a GPU or ranks
-    share the passes, of activations; changes no result. Unset: 8 where a GPU takes part, else 0. On a CPU with cores to
-    spare (see OMP_NUM_THREADS) 8 lets harvesting go on beside the steps."""
+    """Batches that threads make before they are asked for: of tokens and, in training, unless model and SAE share a GPU
+    or ranks share the passes, of activations; changes no result. Unset: 8 where a GPU takes part, else 0. On a CPU 8
+    lets harvesting go on beside the steps, which pays most where there are more cores than threads of torch."""
     compile: bool = False
     """Compile the model's forward pass, up to the deepest hook, with torch.compile: takes a minute at the start, and
     changes activations by rounding. The first batch is compared with the plain pass."""

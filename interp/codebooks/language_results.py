@@ -108,8 +108,8 @@ class ConceptSteering:
         Raises: ArtifactError if it is missing, damaged or of another kind.
         """
         held = read_json(path)
-        told = (held.get("kind"), held.get("schema_version")) if isinstance(held, dict) else None
-        if told != (_CONCEPT, SCHEMA_VERSION):
+        of = (held.get("kind"), held.get("schema_version")) if isinstance(held, dict) else None
+        if of != (_CONCEPT, SCHEMA_VERSION):
             raise ArtifactError(
                 f"{path}: holds no steering by a word of version {SCHEMA_VERSION}; remove it and run the study again"
             )
@@ -256,8 +256,8 @@ def steered_row(one: ConceptSteering) -> tuple[str, ...]:
 
 
 def _row_without(one: WordWithoutCodes) -> tuple[str, ...]:
-    told = (one.concept, f"no code found ({one.arm})", f"{one.n_sites:,} ({one.base_rate:.2%})")
-    return told + ("–",) * (len(STEERED_COLUMNS) - len(told))
+    known = (one.concept, f"no code found ({one.arm})", f"{one.n_sites:,} ({one.base_rate:.2%})")
+    return known + ("–",) * (len(STEERED_COLUMNS) - len(known))
 
 
 def cost_row(one: ConceptSteering) -> tuple[str, ...]:

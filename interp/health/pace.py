@@ -40,11 +40,14 @@ def harvest_dominates(rows: Rows, expected: Expected) -> Alert | None:
     share = harvest / sum(map(seconds, windows[-1]))
     if share <= MOSTLY_HARVEST:
         return None
+    ahead = any("seconds_ahead" in row for row in windows[-1])
     advice = (
-        "collect once with `interp collect` and train with --activations; or --harvest.prefetch 8 where cores are "
-        "free, a larger --data.batch-tokens, --dtype bfloat16, or several SAEs in one pass"
+        "collect once with `interp collect` and train with --activations; or "
+        f"{'' if ahead else '--harvest.prefetch 8 where cores are free, '}a larger --data.batch-tokens, "
+        "--dtype bfloat16, or several SAEs in one pass"
     )
-    return alert("harvest", "note", f"Harvesting takes {share:.0%} of the time", advice, since=windows[-1][0])
+    what = "Waiting for activations" if ahead else "Harvesting"
+    return alert("harvest", "note", f"{what} takes {share:.0%} of the time", advice, since=windows[-1][0])
 
 
 def _windows(rows: Rows, expected: Expected) -> list[Rows]:

@@ -200,7 +200,7 @@ def _trained(
 ) -> CodebookFolder:
     """One arm's run, from its last checkpoint on.
 
-    Raises: ArtifactError if it was trained from other weights, or on another text, than these names stand for now.
+    Raises: ArtifactError if it was trained from weights other than those of `base`, or on a text other than `text`.
     """
     size = SIZES[config.size]
     settings = CodebookConfig(

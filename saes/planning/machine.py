@@ -55,6 +55,16 @@ def available_bytes(device: torch.device) -> int:
     return min(found)
 
 
+def n_cores() -> int:
+    """Cores of the processor that this process may use; of a control group's share of time, as many as it fills."""
+    # Not on macOS.
+    found = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    limit = _CGROUP / "cpu.max"
+    if limit.exists() and (words := limit.read_text().split())[0].isdigit():
+        found.append(max(1, round(int(words[0]) / int(words[1]))))
+    return min(found)
+
+
 def _cgroup_used() -> int:
     """What the control group holds and cannot drop: the files that it read last lie in its cache, and may go."""
     stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())

@@ -1,6 +1,5 @@
 """Time, memory, disk and operations of a training run before it starts."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,15 +8,15 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from interp.activations.courier import same_device
 from interp.activations.store import StoredActivations
 from interp.datasets import TokenStream, open_stream
 from interp.hooks import capture
 from interp.models import Model, resolve_device
-from saes.origin import CPU, check_same_recipe, load_models
+from saes.origin import check_same_recipe, load_models
 from saes.planning.calibration import LARGEST_CHECKPOINT, Calibration, calibrate
 from saes.planning.counts import Counts
 from saes.planning.machine import available_bytes, free_disk_bytes, peak_bytes
+from saes.planning.placed import Placed, beside
 from saes.planning.rates import STORED_CPU, STORED_CUDA, Rates
 from saes.training import TrainConfig
 
@@ -84,13 +83,13 @@ def plan(config: TrainConfig, *, calibrated: bool = True, startup_seconds: float
     start = opening + rates.exit_seconds + (rates.startup_seconds if startup_seconds is None else startup_seconds)
     counts = counts_of(config, source)
     available = available_bytes(device)
-    placed = _Placed.of(config, source, device)
+    placed = Placed.of(config, device)
     memory = _counted_memory(counts, base, placed)
     measured = calibrate(counts, source, device) if calibrated and sum(memory.values()) <= available else None
     if measured is None:
         seconds = {"start and exit": start, **counted_seconds(counts, rates)}
     else:
-        memory = _measured_memory(counts, measured) | _ahead(counts, placed)
+        memory = _measured_memory(counts, measured) | placed.ahead_bytes(counts)
         seconds = {
             "start and exit": start + measured.compile + measured.initialise,
             **_measured_seconds(counts, measured),
@@ -175,52 +174,18 @@ def _attention_flops(query: Size, key: Size, value: Size, *_: Any, **__: Any) ->
 _ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """Whether the model is on the SAE's device, and how many batches of activations are made ahead for it."""
-
-    model_here: bool
-    n_ahead: int
-    both_at_once: bool
-    """Whether model and SAE are at work at the same time in the memory of one device."""
-
-    @classmethod
-    def of(cls, config: TrainConfig, source: Source, device: torch.device) -> "_Placed":
-        if isinstance(source, StoredActivations):
-            return cls(True, config.harvest.activations_ahead(CPU, device), False)
-        here = same_device(source[0].device, device)
-        n_ahead = config.harvest.activations_ahead(source[0].device, device)
-        return cls(here, n_ahead, here and n_ahead > 0)
-
-    @property
-    def n_beside(self) -> int:
-        """Batches that are made while steps go on: none where those take all cores of the processor themselves."""
-        busy = self.both_at_once and torch.get_num_threads() > (os.cpu_count() or 1) // 2
-        return 0 if busy else self.n_ahead
-
-
-def beside(counts: Counts, seconds: dict[str, float], n_ahead: int) -> dict[str, float]:
-    """The same with what of harvesting goes on beside the steps taken off: of each block, what is made ahead."""
-    covered = min(1.0, n_ahead * counts.config.data.batch_tokens / counts.block_tokens)
-    hidden = min(seconds["steps"], covered * seconds["harvest"])
-    return {**seconds, "harvest": seconds["harvest"] - hidden}
-
-
-def _ahead(counts: Counts, placed: _Placed) -> dict[str, int]:
-    ahead = {"activations ahead": counts.ahead_bytes(placed.n_ahead)} if placed.n_ahead else {}
-    return ahead | ({"harvest beside steps": counts.harvest_workspace_bytes} if placed.both_at_once else {})
-
-
-def _counted_memory(counts: Counts, base: int, placed: _Placed) -> dict[str, int]:
+def _counted_memory(counts: Counts, base: int, placed: Placed) -> dict[str, int]:
     """The most that the SAE's device holds at once; harvesting, steps and checkpoints take turns."""
     # A checkpoint is serialised twice before it is written.
-    turns = (counts.harvest_workspace_bytes, counts.step_workspace_bytes, 2 * counts.checkpoint_bytes)
+    turns = [counts.step_workspace_bytes, 2 * counts.checkpoint_bytes]
+    if not placed.both_at_once:
+        turns.append(counts.harvest_workspace_bytes)
     return {
         "process": base,
         # A model on another GPU has that one's memory; one on the CPU is in the process before it is counted.
         "model": counts.model_bytes if placed.model_here else 0,
         "shuffle buffer": counts.block_bytes,
-        **_ahead(counts, placed),
+        **placed.ahead_bytes(counts),
         "SAE, gradients, optimiser": counts.trained_bytes,
         "work": max(turns),
     }

@@ -201,6 +201,15 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(config, swept, tmp_path):
         assert _steps(out / "runs" / name) == _steps(run)
 
 
+def test_a_sweep_that_harvests_beside_its_steps_ends_with_the_same_bytes(inputs, swept, tmp_path):
+    config = _config(tmp_path / "sweep.yaml", inputs, GRID, also=ALSO, harvest={"prefetch": 3})
+    assert main(["sweep", config, "--out", str(tmp_path / "ahead"), "--eval-tokens", "300"]) == 0
+    for name, run in _runs(swept).items():
+        assert _same(_trained(run), _trained(tmp_path / "ahead" / "runs" / name)), name
+    parts = [json.loads((out / "sweep.json").read_text())["memory_bytes"] for out in (swept, tmp_path / "ahead")]
+    assert ["activations ahead" in one for one in parts] == [False, True]
+
+
 def _step(out):
     try:
         return json.loads((out / "sweep.json").read_text())["step"]

@@ -115,6 +115,15 @@ def test_each_trouble_is_told_with_its_number(trouble):
     assert 0 < alert.step <= rows[-1]["step"]
 
 
+def test_a_run_that_harvests_ahead_is_told_that_it_waits():
+    rows = changed("seconds_harvest", 9.0, last=N)
+    (plain,) = alerts(_consistent(rows), EXPECTED)
+    (ahead,) = alerts(_consistent([row | {"seconds_ahead": 8.0} for row in rows]), EXPECTED)
+    assert plain.seen == "Harvesting takes 87% of the time"
+    assert ahead.seen == "Waiting for activations takes 87% of the time"
+    assert [("--harvest.prefetch" in one.advice) for one in (plain, ahead)] == [True, False]
+
+
 def test_every_check_has_its_trouble():
     for check in CHECKS:
         assert any(check(_consistent(rows), expected) for _, _, rows, expected, _ in TROUBLES.values()), check.__name__

@@ -1,9 +1,12 @@
 """What a plan says where a processor harvests beside the steps."""
 
 import pytest
+import torch
 
-import saes.planning.run_plan as run_plan
+import saes.planning.placed as placed
 from saes.planning.run_plan import plan
+from saes.sweep_config import SweepConfig
+from saes.sweep_memory import memory_parts
 from saes.training import TrainConfig
 from tests.families import save_model, tiny_model
 from tests.texts import tiny_texts, write_jsonl
@@ -18,7 +21,7 @@ def planned(tmp_path, monkeypatch):
     write_jsonl(tmp_path / "texts.jsonl", tiny_texts(60))
 
     def of(prefetch, n_cores):
-        monkeypatch.setattr(run_plan.os, "cpu_count", lambda: n_cores)
+        monkeypatch.setattr(placed, "n_cores", lambda: n_cores)
         config = TrainConfig.parse({
             "model": str(tmp_path / "model"), "dataset": str(tmp_path / "texts.jsonl"), "device": "cpu",
             "hook": "blocks.1.hook_resid_post", "tokens": 640, "batch_size": 64, "sae": {"d_sae": 32, "k": 4},
@@ -41,3 +44,24 @@ def test_time_is_saved_only_where_there_are_cores_for_both(planned):
     plain, ahead, alone = planned(0, 4), planned(8, 4), planned(8, 1)
     assert ahead.seconds_by["harvest"] < plain.seconds_by["harvest"]
     assert alone.seconds_by["harvest"] == plain.seconds_by["harvest"]
+
+
+def test_a_sweep_counts_what_is_made_ahead_for_all_its_hooks():
+    hooks = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+
+    def parts(prefetch):
+        base = {
+            "tokens": "100k",
+            "sae": {"d_sae": 32},
+            "data": {"batch_tokens": 1024},
+            "harvest": {"prefetch": prefetch},
+            "device": "cpu",
+        }
+        config = SweepConfig.parse({"base": base, "grid": {"hook": list(hooks)}, "out": "runs/x"})
+        return memory_parts(config, dict.fromkeys(hooks, 4096), torch.device("cpu"))
+
+    plain, ahead = parts(0), parts(8)
+    assert not AHEAD & plain.keys()
+    # Eight made ahead, one in the thread's hand, one in use; both hooks in float32.
+    assert ahead["activations ahead"] > 10 * 1024 * 2 * 4096 * 4
+    assert ahead["harvest beside steps"] > 0

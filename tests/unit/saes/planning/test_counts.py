@@ -17,7 +17,8 @@ from saes import SAEConfig, create_sae, save_sae
 from saes.config import ARCHITECTURE_NAMES
 from saes.optimiser import make_optimiser
 from saes.planning.counts import Counts
-from saes.planning.run_plan import beside, forward_flops
+from saes.planning.placed import beside
+from saes.planning.run_plan import forward_flops
 from saes.training import TrainConfig
 from tests.families import tiny_model
 from tests.specimens import HOOK, tiny_stream

@@ -89,6 +89,16 @@ def test_a_control_group_can_drop_the_files_it_has_read(system):
     assert available_bytes(CPU) == 1_300_004 * 1024
 
 
+@pytest.mark.parametrize(
+    ("share", "n"), [("max 100000", 3), ("200000 100000", 2), ("50000 100000", 1), ("900000 100000", 3)]
+)
+def test_cores_are_those_that_the_process_may_use(system, monkeypatch, share, n):
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
+    assert machine.n_cores() == 3
+    (system / "_CGROUP" / "cpu.max").write_text(f"{share}\n")
+    assert machine.n_cores() == n
+
+
 def test_memory_and_disk_are_what_the_system_says(tmp_path):
     assert 0 < available_bytes(CPU) <= 1 << 50
     assert free_disk_bytes(tmp_path / "a" / "b" / "c") > 0
