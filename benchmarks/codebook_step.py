@@ -13,7 +13,7 @@ import time
 import torch
 
 from interp.code import ActivationBatch
-from interp.loop import update
+from interp.loop import one_step
 from saes import SAE, SAEConfig, create_sae, initialise
 from saes.optimiser import make_optimiser
 
@@ -33,7 +33,7 @@ def main() -> None:
         batch = activations(batches[index % len(batches)])
         for name, (sae, optimiser) in trainees.items():
             begun = time.perf_counter()
-            update(sae, optimiser, sae.losses(batch), lr=LR, clip_norm=1.0, step=1)
+            one_step(sae, optimiser, batch, lr=LR, clip_norm=1.0, step=1)
             speeds[name].append(options.b / (time.perf_counter() - begun))
     # The first round warms up.
     medians = {name: statistics.median(found[1:]) for name, found in speeds.items()}

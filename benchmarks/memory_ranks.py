@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from interp.code import ActivationBatch
 from interp.distributed import ALONE, Ranks
-from interp.loop import update
+from interp.loop import one_step
 from saes.config import SAEConfig
 from saes.optimiser import make_optimiser
 from saes.planning.accelerators import accelerator
@@ -40,7 +40,7 @@ def steps(ranks: Ranks, config: SAEConfig, batch: ActivationBatch, n_steps: int)
         torch.nn.init.normal_(weight)
     optimiser = make_optimiser(task.own, LR, ranks=ranks)
     for step in range(n_steps):
-        update(task, optimiser, task.losses(batch), lr=LR, clip_norm=1.0, step=step + 1)
+        one_step(task, optimiser, batch, lr=LR, clip_norm=1.0, step=step + 1)
 
 
 def grown(ranks: Ranks, config: SAEConfig, d_in: int, n_tokens: int) -> int:

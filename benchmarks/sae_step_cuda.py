@@ -3,11 +3,12 @@
 usage: python benchmarks/sae_step_cuda.py [--sizes small,middle,large] [--arms topk,batch_topk,matryoshka,jumprelu]
            [--k 32,64] [--libraries ours,eager,saelens,sparsify] [--steps 10] [--profile] [--out FILE]
 
-Needs torch with triton, and pydantic; neither a network nor plotly, datasets or transformer-lens. `eager` is our step
-without triton kernels. Peers run if they can be imported (sae-lens: autocast, and with torch.compile; sparsify: its
-triton decoder, with Adam and with its own sign descent); each takes its fastest setting, and the largest batch of
-those tried that fits into memory. Batches are made on the GPU from a sparse linear model with log-normal norms. The
-ceiling is the bfloat16 product [b, d] x [d, f] at the same sizes, measured in the same run.
+Needs torch with triton, transformers, tokenizers, pydantic, scipy, safetensors and jaxtyping; neither a network nor
+plotly, datasets or transformer-lens. `eager` is our step without triton kernels. Peers run if they can be imported
+(sae-lens: autocast, and with torch.compile; sparsify: its triton decoder, with Adam and with its own sign descent);
+each takes its fastest setting, and the largest batch of those tried that fits into memory. Batches are made on the GPU
+from a sparse linear model with log-normal norms. The ceiling is the bfloat16 product [b, d] x [d, f] at the same
+sizes, measured in the same run.
 """
 
 import argparse
@@ -211,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", default="small,middle,large")
     parser.add_argument("--arms", default="topk,batch_topk,matryoshka,jumprelu")
-    parser.add_argument("--k", default="32")
+    parser.add_argument("--k", default="32,64")
     parser.add_argument("--libraries", default="ours,saelens,sparsify")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--compile", action="store_true", help="try SAELens compiled too, which takes a minute each")

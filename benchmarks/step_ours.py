@@ -8,7 +8,7 @@ from step_task import Task, Trainee, first_moments
 from torch import Tensor
 
 from interp.code import ActivationBatch
-from interp.loop import update
+from interp.loop import one_step
 from saes import SAE, SAEConfig, create_sae
 from saes.optimiser import make_optimiser
 
@@ -30,8 +30,7 @@ def build(task: Task, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
         return ActivationBatch(found, nothing, nothing, nothing)
 
     def step(index: int) -> dict[str, float]:
-        report = sae.losses(batch(index))
-        update(sae, optimiser, report, lr=lr, clip_norm=task.clip_norm, step=1)
+        report, _ = one_step(sae, optimiser, batch(index), lr=lr, clip_norm=task.clip_norm, step=1)
         terms = {name: float(report.terms[name]) for name in ("loss", "mse", "extra") if name in report.terms}
         if "penalty" in report.terms:
             terms["penalty"] = float(report.terms["penalty"] * report.terms["penalty_weight"])

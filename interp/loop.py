@@ -1,7 +1,7 @@
 """The one training loop, used by SAEs, lenses, codebooks and pretraining alike.
 
-A step reads: `task.losses(batch)` (pure), then `update(...)`, the only place where weights move. `fit` yields reports;
-logging, saving and stopping belong to whoever iterates (see interp.recording).
+A step reads: `task.losses(batch)` (pure), then `update(...)`, the only place where weights move; `one_step` is both.
+`fit` yields reports; logging, saving and stopping belong to whoever iterates (see interp.recording).
 """
 
 import math
@@ -23,7 +23,8 @@ from interp.timing import Laps, laps_on
 class StepReport:
     """What one batch gave: loss with its graph, named terms (detached scalars) and, for dictionaries, the code.
 
-    `batch` is what it was given, for tasks that look at it again after the update.
+    `batch` is what it was given, for tasks that look at it again after the update. `holds`, where it is given, is
+    known to the device alone: whether what the report takes for granted is so (see `ProvisionalTask`).
     """
 
     loss: Tensor
@@ -31,6 +32,7 @@ class StepReport:
     n_tokens: int
     code: Code | None = None
     batch: Any = None
+    holds: Tensor | None = None
 
 
 @runtime_checkable
@@ -54,6 +56,15 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class ProvisionalTask(Protocol):
+    """A task whose losses need not wait for the device: it takes for granted what nearly always is so."""
+
+    def provisional_losses(self, batch: Any) -> StepReport:
+        """As `losses`, but for an update alone, which asks the device in the end whether the report `holds`."""
+        ...
+
+
+@runtime_checkable
 class SpreadTask(Protocol):
     """A task of which each of several ranks holds a part: the norm that clips is that of the whole."""
 
@@ -69,8 +80,8 @@ class ClippingOptimiser(Protocol):
     Of a spread task it knows the other ranks, so that the norm that clips is that of the whole.
     """
 
-    def step_clipped(self, clip_norm: float, finite: Tensor) -> Tensor:
-        """Gives the gradient norm before clipping; NaN, and no weight has moved, if it or the loss is not finite."""
+    def step_clipped(self, clip_norm: float, sound: Tensor) -> Tensor:
+        """Gives the gradient norm before clipping; NaN, and no weight has moved, if it is not finite or not `sound`."""
         ...
 
 
@@ -128,15 +139,40 @@ class StepDone:
     laps: Laps
 
 
+class UnheldError(Exception):
+    """What a provisional report took for granted is not so; no weight has moved."""
+
+
+def one_step(
+    task: Trainable, optimiser: torch.optim.Optimizer, batch: Any, *, lr: float, clip_norm: float, step: int
+) -> tuple[StepReport, float]:
+    """A batch's report and the gradient norm before clipping, once weights have moved by it.
+
+    Where the task can do without waiting for the device and the optimiser can refuse on it, the host asks once, in
+    the end; a step that was refused for what it took for granted is taken again without doing so.
+
+    Raises: NonFiniteError as `update` does.
+    """
+    if isinstance(task, ProvisionalTask) and isinstance(optimiser, ClippingOptimiser):
+        report = task.provisional_losses(batch)
+        try:
+            return report, update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step)
+        except UnheldError:
+            pass
+    report = task.losses(batch)
+    return report, update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step)
+
+
 def update(
     task: Trainable, optimiser: torch.optim.Optimizer, report: StepReport, *, lr: float, clip_norm: float, step: int
 ) -> float:
     """Backward pass and optimiser step: the single mutator. Gives the gradient norm before clipping.
 
-    Raises: NonFiniteError, naming the step and the terms, before any weight has moved.
+    Raises: NonFiniteError, naming the step and the terms, before any weight has moved; UnheldError likewise.
     """
     in_one_pass = isinstance(optimiser, ClippingOptimiser)
     if not in_one_pass:
+        _check_held(report)
         _check_loss(report, step)
     optimiser.zero_grad(set_to_none=True)
     report.loss.backward()
@@ -156,6 +192,11 @@ def update(
     return norm
 
 
+def _check_held(report: StepReport) -> None:
+    if report.holds is not None and not bool(report.holds):
+        raise UnheldError
+
+
 def _check_loss(report: StepReport, step: int) -> None:
     if not bool(torch.isfinite(report.loss)):
         raise NonFiniteError(f"step {step}: loss is {float(report.loss.detach())} ({_terms(report)}); {_ADVICE}")
@@ -163,8 +204,10 @@ def _check_loss(report: StepReport, step: int) -> None:
 
 def _moved_in_one_pass(task: Trainable, optimiser: Any, report: StepReport, clip_norm: float, step: int) -> float:
     """The device refuses by itself what is not finite, so that the host asks it once, when all is done."""
-    norm = float(optimiser.step_clipped(clip_norm, torch.isfinite(report.loss.detach())))
+    finite = torch.isfinite(report.loss.detach())
+    norm = float(optimiser.step_clipped(clip_norm, finite if report.holds is None else finite & report.holds))
     if not math.isfinite(norm):
+        _check_held(report)
         _check_loss(report, step)
         raise NonFiniteError(f"step {step}: gradient norm is {norm} ({_terms(report)}); {_ADVICE}")
     task.after_update(report, optimiser)
@@ -202,9 +245,8 @@ def fit(
         laps.begin()
         batch = next(batches)
         laps.end("shuffle" if told else "harvest")
-        report = task.losses(batch)
         lr = schedule.at(step, n_steps)
-        norm = update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step + 1)
+        report, norm = one_step(task, optimiser, batch, lr=lr, clip_norm=clip_norm, step=step + 1)
         laps.end("update")
         n_tokens += report.n_tokens
         yield StepDone(step + 1, n_tokens, report, lr, norm, laps)

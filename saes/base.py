@@ -19,6 +19,7 @@ from interp.loop import StepReport
 from saes.config import SAEConfig
 from saes.entries import Activated, DenseEntries, Entries, SparseEntries
 from saes.host_count import HostCount
+from saes.known_dead import KnownDead
 from saes.losses import aux_loss, loss_variant, prefix_weights
 from saes.ops.dense import dense_pays, dense_prefix_losses
 from saes.ops.encode import Preactivations
@@ -29,6 +30,9 @@ from saes.resampling import due, resample
 from saes.step_report import Reconstruction as Reconstruction
 from saes.step_report import step_report
 from saes.wiring import Wiring
+
+CAUTION = 64
+"""Steps that ask the device what they may take for granted, after one that was taken twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class SAE(nn.Module, ABC):
         self.register_buffer("tokens_since_fired", torch.zeros(f, device=device, dtype=torch.int64))
         self.register_buffer("n_updates", torch.zeros((), device=device, dtype=torch.int64))
         self.register_buffer("n_fallbacks", torch.zeros((), device=device, dtype=torch.int64))
-        self._updates, self._longest_silence = HostCount(), HostCount()
+        self._updates, self._dead, self._cautious = HostCount(), KnownDead(), 0
         self.wiring = Wiring()
         self.rows_kept = False
         """Whether the optimiser projects gradients and keeps decoder rows at norm one itself."""
@@ -191,10 +195,18 @@ class SAE(nn.Module, ABC):
 
         Units: squared error of scaled activations, summed over o, mean over tokens.
         """
+        return self._report(batch)
+
+    def provisional_losses(self, batch: ActivationBatch) -> StepReport:
+        """As `losses`; where kernels select, as if selections of a usual size held, which the report then tells."""
+        return self._report(batch, provisional=self._cautious == 0)
+
+    def _report(self, batch: ActivationBatch, *, provisional: bool = False) -> StepReport:
         centred, widths = self.centred(batch.stacked(self.hooks_in)), self.prefix_widths()
         target = self.wiring.target(self, batch, centred)
         variant = loss_variant(self.config)
-        result = self.reconstruct(centred, target, widths, prefix_weights(variant, len(widths)))
+        term_weights = prefix_weights(variant, len(widths))
+        result = self.reconstruct(centred, target, widths, term_weights, provisional=provisional)
         return step_report(self, result, batch, target, widths, variant)
 
     def reconstruct(
@@ -203,12 +215,15 @@ class SAE(nn.Module, ABC):
         target: Float[Tensor, "b o"],
         widths: tuple[int, ...],
         term_weights: tuple[float, ...],
+        *,
+        provisional: bool = False,
     ) -> Reconstruction:
         """Errors of all prefixes, weighed, and of the dead features."""
         w, dead = self.weights(), self.dead_features()
-        selection = self._selected(centred, w, self.select)
+        selection = self._selected(centred, w, self.select, provisional=provisional)
         path = self._dense if dense_pays(selection.code, self.d_in) else self._sparse
-        return path(selection, centred, target, w, widths, term_weights, dead)
+        result = path(selection, centred, target, w, widths, term_weights, dead)
+        return replace(result, holds=selection.holds)
 
     def _sparse(
         self,
@@ -231,10 +246,11 @@ class SAE(nn.Module, ABC):
             frozen = w.decoder.detach(), pattern, widths, term_weights, dead[:0]
             extra = prefix_losses(target.detach(), self.b_dec.detach(), done.gate, *frozen).loss
         fired = replace(code, values=done.values.detach())
-        fired = fired.active() if done.may_be_silent else fired
+        # Which entries are silent is not asked of the device, which would make the host wait amid the step.
+        n_fired = (fired.values > 0).sum() if done.may_be_silent else None
         aux = self._aux(centred, sparse.residual, enc, bias, sparse.extra_rows)
         penalty = done.penalty_per_token(centred.shape[0])
-        return Reconstruction(fired, selection.fallbacks, sparse.loss, sparse.errors, aux, penalty, extra)
+        return Reconstruction(fired, selection.fallbacks, sparse.loss, sparse.errors, aux, penalty, extra, n_fired)
 
     def _dense(
         self,
@@ -288,14 +304,7 @@ class SAE(nn.Module, ABC):
         """Features that AuxK revives: those that have not fired for the configured share of the token budget."""
         if self.dead_after_tokens is None or self.config.aux_coefficient == 0 or self.config.revival != "aux":
             return self.tokens_since_fired[:0]
-        counter, known = self.tokens_since_fired, self._longest_silence
-        # While none can be dead as yet, the device is not asked which are.
-        if known.of(counter, lambda counter: int(counter.amax())) < self.dead_after_tokens:
-            return counter[:0]
-        dead = (counter >= self.dead_after_tokens).nonzero()[:, 0]
-        if dead.shape[0] == 0:
-            known.forget()
-        return dead
+        return self._dead.of(self.tokens_since_fired, self.dead_after_tokens)
 
     def updates_so_far(self) -> int:
         """How many steps were counted, as the host knows it."""
@@ -337,14 +346,20 @@ class SAE(nn.Module, ABC):
         """Counters and inference threshold after a step."""
         if report.code is None:
             raise ConfigError("got a step report without a code; expected the report that `losses` gave for this step")
-        with self._longest_silence.grows(self.tokens_since_fired, report.n_tokens):
-            self.tokens_since_fired.add_(report.n_tokens)
-            self.tokens_since_fired.index_fill_(0, report.code.features, 0)
+        with self._dead.grows(self.tokens_since_fired, report.n_tokens):
+            self.count_silence(report.code, report.n_tokens)
         with self._updates.grows(self.n_updates, 1):
             self.n_updates.add_(1)
+        if report.holds is None:
+            # A step that was refused comes back without: several after it are not taken provisionally.
+            self._cautious = CAUTION if self._cautious == 0 else self._cautious - 1
         # A number of the host's: to add it as such needs no copy for which both would wait.
         self.n_fallbacks.add_(int(report.terms["fallbacks"]))
         self.update_threshold(report.code)
+
+    def count_silence(self, code: Code, n_tokens: int) -> None:
+        """Tokens since each feature fired, once it did as the code says."""
+        self.tokens_since_fired.add_(n_tokens).index_fill_(0, code.features, 0)
 
     def update_threshold(self, code: Code) -> None:
         """Nothing to do where inference uses no threshold."""
@@ -364,6 +379,13 @@ class SAE(nn.Module, ABC):
         return other
 
     @torch.no_grad()
-    def _selected(self, centred: Tensor, w: Weights, select: Callable[[Preactivations], Selection]) -> Selection:
+    def _selected(
+        self,
+        centred: Tensor,
+        w: Weights,
+        select: Callable[[Preactivations], Selection],
+        *,
+        provisional: bool = False,
+    ) -> Selection:
         dtype = torch.bfloat16 if self.config.encoder_dtype == "bfloat16" else centred.dtype
-        return select(Preactivations(centred, w.encoder, w.bias, dtype))
+        return select(Preactivations(centred, w.encoder, w.bias, dtype, provisional))

@@ -79,8 +79,11 @@ class CosineCodebook(CodebookSAE):
         target: Float[Tensor, "b d"],
         widths: tuple[int, ...],
         term_weights: tuple[float, ...],
+        *,
+        provisional: bool = False,
     ) -> Reconstruction:
         """Errors of all prefixes, weighed; their gradient goes to the active codes alone."""
+        del provisional
         code = self.code_of(centred)
         values = code.values * self.share
         if dense_pays(code, self.d_in):

@@ -60,9 +60,11 @@ class LatentCodebook(CodebookSAE):
         target: Float[Tensor, "b d"],
         widths: tuple[int, ...],
         term_weights: tuple[float, ...],
+        *,
+        provisional: bool = False,
     ) -> Reconstruction:
         """The error, whose gradient passes the rounding, and how far latents and levels are apart, weighed."""
-        del widths
+        del widths, provisional
         n_tokens = centred.shape[0]
         latents = centred @ self.encoder.t()
         level = self.nearest(latents)

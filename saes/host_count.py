@@ -15,23 +15,23 @@ class HostCount:
 
     def of(self, counter: Tensor, read: Callable[[Tensor], int]) -> int:
         """What `read` would give, or at least not less than that."""
-        if self._seen != _state(counter):
-            self._value, self._seen = read(counter), _state(counter)
+        if self._seen != state_of(counter):
+            self._value, self._seen = read(counter), state_of(counter)
         return self._value
 
     @contextmanager
     def grows(self, counter: Tensor, most: int) -> Iterator[None]:
         """Inside the block the counter is changed such that the number grows by `most`, or by less."""
-        known = self._seen == _state(counter)
+        known = self._seen == state_of(counter)
         yield
         if known:
-            self._value, self._seen = self._value + most, _state(counter)
+            self._value, self._seen = self._value + most, state_of(counter)
 
     def forget(self) -> None:
         """Read anew when it is asked for next."""
         self._seen = None
 
 
-def _state(counter: Tensor) -> tuple[int, int]:
+def state_of(counter: Tensor) -> tuple[int, int]:
     """Another one after every write, and for every other tensor."""
     return counter.data_ptr(), counter._version

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.code import ActivationBatch, Code
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Reconstruction:
     """What one batch gave: weighed prefix errors, each error apart (detached), the dead features' loss.
 
-    `code` is what fired. `penalty` is before it is weighed, `extra` a loss of the architecture's own.
+    `code` is what fired, `n_fired` how many of its entries did where some may be zero. `penalty` is before it is
+    weighed, `extra` a loss of the architecture's own; `holds` says whether a provisional selection does.
 
     Shapes: errors (g + 1,), of the bias alone, then of each prefix.
     Units: squared error summed over o, mean over tokens, of scaled activations; penalty per token.
@@ -35,6 +36,8 @@ class Reconstruction:
     aux: Float[Tensor, ""] | None
     penalty: Float[Tensor, ""] | None = None
     extra: Float[Tensor, ""] | None = None
+    n_fired: Int[Tensor, ""] | None = None
+    holds: Bool[Tensor, ""] | None = None
 
 
 def step_report(
@@ -59,11 +62,12 @@ def step_report(
     if result.aux is not None:
         loss = loss + aux_weight(variant, len(widths), sae.config.aux_coefficient) * result.aux
         terms["aux"] = result.aux.detach()
-    n_tokens, l0 = target.shape[0], result.code.values.shape[0] / max(target.shape[0], 1)
+    n_tokens = target.shape[0]
+    n_fired = torch.tensor(result.code.values.shape[0]) if result.n_fired is None else result.n_fired
     terms["explained_variance"] = 1 - terms["mse"] / _variance(sae.wiring.written(sae, batch, target).detach())
-    counts = {"l0": torch.tensor(l0), "fallbacks": torch.tensor(result.fallbacks)}
+    counts = {"l0": (n_fired.double() / max(n_tokens, 1)).float(), "fallbacks": torch.tensor(result.fallbacks)}
     told = {"loss": loss.detach(), **terms, **counts}
-    return StepReport(loss=loss, terms=told, n_tokens=n_tokens, code=result.code, batch=batch)
+    return StepReport(loss=loss, terms=told, n_tokens=n_tokens, code=result.code, batch=batch, holds=result.holds)
 
 
 def _variance(written: Float[Tensor, "b o"]) -> Float[Tensor, ""]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from interp.code import ActivationBatch
-from interp.loop import StepReport, update
+from interp.loop import StepReport, one_step
 from saes import SAE, SAEConfig, create_sae, initialise
 from saes.optimiser import make_optimiser
 
@@ -78,6 +78,4 @@ def optimiser_of(sae: SAE, kind: str = "adam") -> torch.optim.Optimizer:
 
 def step(sae: SAE, optimiser: torch.optim.Optimizer, batch: ActivationBatch, *, lr: float = 3e-3) -> StepReport:
     """One step of training as the loop does it."""
-    report = sae.losses(batch)
-    update(sae, optimiser, report, lr=lr, clip_norm=1.0, step=1)
-    return report
+    return one_step(sae, optimiser, batch, lr=lr, clip_norm=1.0, step=1)[0]

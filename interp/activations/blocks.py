@@ -103,8 +103,10 @@ class ShuffledActivations:
                 left = chunk.take(slice(taken, None))
                 self._rest = (start, skip + taken, left)
                 break
+        assert self._block is not None
         generator = torch.Generator().manual_seed(_mix(self._seed, self._counters["block"]))
-        self._order = torch.randperm(self._block_tokens, generator=generator)
+        # Moved once a block: a batch's own rows would make the host wait for the device at every step.
+        self._order = torch.randperm(self._block_tokens, generator=generator).to(self._block.token_ids.device)
         self._filled = True
 
     def _pending(self) -> Iterator[tuple[Cursor, int, ActivationBatch]]:
@@ -149,7 +151,7 @@ class ShuffledActivations:
 
     def _gather(self, rows: Tensor) -> ActivationBatch:
         assert self._block is not None
-        batch = self._block.take(rows.to(self._block.token_ids.device))
+        batch = self._block.take(rows)
         acts = {hook: x.float() for hook, x in batch.acts.items()}
         return ActivationBatch(acts, batch.token_ids, batch.document, batch.position)
 

@@ -20,7 +20,8 @@ CHUNK_ENTRIES_GPU = 1 << 27
 class Preactivations:
     """centred W_encᵀ + b_enc, yielded as (stride offset, chunk) pairs: chunk r of n holds tokens r, r + n, r + 2n, …
 
-    A chunk is thus a strided sample of the batch. Its memory is reused by the next one.
+    A chunk is thus a strided sample of the batch. Its memory is reused by the next one. Where it is
+    `provisional`, a selection may leave it to whoever asks to look in the end whether it holds.
 
     Shapes: centred (b, d); weight (f, d); bias (f,).
     """
@@ -29,6 +30,7 @@ class Preactivations:
     weight: Float[Tensor, "f d"]
     bias: Float[Tensor, " f"]
     dtype: torch.dtype = torch.float32
+    provisional: bool = False
 
     @property
     def n_chunks(self) -> int:

@@ -31,16 +31,25 @@ Bound = Float[Tensor, "c_or_1 1"]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A code, and how many more passes its selection took because the first bound was too high."""
+    """A code, and how many more passes its selection took because the first bound was too high.
+
+    `holds`, of a provisional one: whether the code is what was asked for, as the device alone knows. If not, its shapes
+    and indices are still in range.
+    """
 
     code: Code
     fallbacks: int
+    holds: Bool[Tensor, ""] | None = None
 
 
 def select_per_token(pre: Preactivations, k: int) -> Selection:
     """The k largest positive pre-activations of every token."""
-    if accelerated(pre.centred) and (found := _kernels().per_token(pre, k)) is not None:
-        return Selection(found, 0)
+    if accelerated(pre.centred):
+        if pre.provisional:
+            code, holds = _kernels().per_token_provisionally(pre, k)
+            return Selection(code, 0, holds)
+        if (found := _kernels().per_token(pre, k)) is not None:
+            return Selection(found, 0)
     code = _candidates(pre, lambda _, maxima: _bound_per_row(maxima, k))
     counts = code.row_offsets.diff()
     widest = int(counts.max()) if counts.numel() else 0
@@ -64,6 +73,9 @@ def select_per_batch(pre: Preactivations, k: int) -> Selection:
     margin, fallbacks = MARGIN, 0
     if accelerated(pre.centred) and not (sampled := _SampledBound(margin * k / pre.weight.shape[0])).takes_all:
         sample = pre.of_sample(SAMPLE_TOKENS)
+        if pre.provisional:
+            code, holds = _kernels().per_batch_provisionally(pre, k, sampled(sample, sample))
+            return Selection(code, 0, holds)
         if (found := _kernels().per_batch(pre, k, sampled(sample, sample))) is not None:
             return Selection(found, 0)
         fallbacks = 1

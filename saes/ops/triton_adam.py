@@ -34,11 +34,11 @@ def _squares_kernel(weight, grad, out, n, d, BLOCK: tl.constexpr, UNIT: tl.const
 
 
 @Kernel
-def _facts_kernel(squares, finite, steps, facts, clip_norm, n, beta1, beta2, BLOCK: tl.constexpr):
+def _facts_kernel(squares, sound, steps, facts, clip_norm, n, beta1, beta2, BLOCK: tl.constexpr):
     # facts: the norm; by how much to scale gradients; one if weights may move. Then both bias corrections of each
     # parameter, whose steps are counted here.
     norm = tl.sqrt_rn(tl.load(squares))
-    may = (norm < float("inf")) & (tl.load(finite) != 0)
+    may = (norm < float("inf")) & (tl.load(sound) != 0)
     scale = tl.where((clip_norm > 0) & (norm > clip_norm), clip_norm / (norm + 1e-6), 1.0)
     lanes = tl.arange(0, BLOCK)
     there = lanes < n
@@ -86,8 +86,9 @@ class RowAdam(torch.optim.Optimizer):
     """Adam as torch's, whose state it shares key by key, with what an SAE does before and after in the same pass.
 
     Rows of the parameters in `unit` are kept at norm one: what would only change the norm is taken out of their
-    gradients. Nothing moves if a gradient or `finite` is not: the returned norm says so, when it is read. Where several
-    `ranks` have rows of the parameters in `parts`, and all have the others, the norm that clips is that of the whole.
+    gradients. Nothing moves if a gradient is not finite or a step not `sound`: the returned norm says so, when it is
+    read. Where several `ranks` have rows of the parameters in `parts`, and all have the others, the norm that clips is
+    that of the whole.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class RowAdam(torch.optim.Optimizer):
         self._steps = torch.zeros(0)
 
     @torch.no_grad()
-    def step_clipped(self, clip_norm: float, finite: Bool[Tensor, ""]) -> Float[Tensor, ""]:
+    def step_clipped(self, clip_norm: float, sound: Bool[Tensor, ""]) -> Float[Tensor, ""]:
         """Project, clip to `clip_norm` (0: do not), update, renormalise.
 
         Gives the norm before clipping, NaN if nothing moved. All ranks ask for it.
@@ -118,7 +119,7 @@ class RowAdam(torch.optim.Optimizer):
         held = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
         self._begin([p for _, p in held])
         layouts = [_layout(p, unit=id(p) in self.unit) for _, p in held]
-        device, n = finite.device, len(held)
+        device, n = sound.device, len(held)
         squares = torch.empty(sum(rows for rows, _ in layouts), device=device)
         done = 0
         for (_, parameter), (rows, d) in zip(held, layouts, strict=True):
@@ -126,7 +127,7 @@ class RowAdam(torch.optim.Optimizer):
             done += rows
         facts = torch.empty(3 + 2 * n, device=device)
         _facts_kernel[(1,)](
-            self._total(squares, [p for _, p in held], layouts), finite, self._steps, facts, clip_norm, n, *self.betas,
+            self._total(squares, [p for _, p in held], layouts), sound, self._steps, facts, clip_norm, n, *self.betas,
             BLOCK=triton.next_power_of_2(n), num_warps=1,
         )  # fmt: skip
         for which, ((group, parameter), (rows, d)) in enumerate(zip(held, layouts, strict=True)):

@@ -18,7 +18,7 @@ from interp.checkpoints import save_checkpoint, take_state
 from interp.code import ActivationBatch
 from interp.datasets import TokenBatch, TokenStream
 from interp.errors import DataError
-from interp.loop import update
+from interp.loop import one_step
 from interp.models import Model
 from interp.storage import told, write_tensors
 from saes.base import SAE
@@ -190,9 +190,9 @@ def _steps(
         rows = torch.randperm(len(pool), generator=generator)[: config.batch_size].to(device)
         batch = pool.take(rows)
         acts = {hook: x.float() for hook, x in batch.acts.items()}
-        report = sae.losses(ActivationBatch(acts, batch.token_ids, batch.document, batch.position))
+        given = ActivationBatch(acts, batch.token_ids, batch.document, batch.position)
         lr = config.schedule.at(len(seconds), config.n_steps)
-        update(sae, optimiser, report, lr=lr, clip_norm=config.clip_norm, step=len(seconds) + 1)
+        one_step(sae, optimiser, given, lr=lr, clip_norm=config.clip_norm, step=len(seconds) + 1)
 
     # The first two allocate.
     while len(seconds) < 5 or (sum(seconds[2:]) < SECONDS and len(seconds) < 200):

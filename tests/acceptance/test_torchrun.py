@@ -68,7 +68,7 @@ def _layout(checkpoint):
 def runs(inputs, tmp_path_factory):
     """The same run by one process and by two, and each gone on with, after step 20, by other numbers of ranks."""
     folder = tmp_path_factory.mktemp("runs")
-    names = ("alone", "two", "two_again", "one_then_two", "two_then_four")
+    names = ("alone", "two", "two_again", "one_then_two", "two_then_four", "four_then_two", "four_then_one")
     paths = {name: folder / name for name in names}
     settings = {**inputs, **SMALL}
     for name in ("alone", "one_then_two"):
@@ -76,7 +76,10 @@ def runs(inputs, tmp_path_factory):
     one = [{**settings, "out": str(paths[name])} for name in ("two", "two_again", "two_then_four")]
     go_on = [{**one[1], "resume_from": "step_20"}, {**settings, "out": str(paths[names[3]]), "resume_from": "step_20"}]
     assert on_ranks(2, train_all, [*one, *go_on]) == [[""] * 5] * 2
-    assert on_ranks(4, train_all, [{**one[2], "resume_from": "step_20"}]) == [[""]] * 4
+    four = [{**settings, "out": str(paths[name])} for name in ("four_then_two", "four_then_one")]
+    assert on_ranks(4, train_all, [{**one[2], "resume_from": "step_20"}, *four]) == [[""] * 3] * 4
+    assert on_ranks(2, train_all, [{**four[0], "resume_from": "step_20"}]) == [[""]] * 2
+    train(TrainConfig.load(None, four[1]), resume_from="step_20")
     return paths
 
 
@@ -111,7 +114,7 @@ def test_going_on_with_two_ranks_gives_the_bytes_of_two_that_never_stopped(runs)
     assert one == two
 
 
-@pytest.mark.parametrize("name", ["one_then_two", "two_then_four"])
+@pytest.mark.parametrize("name", ["one_then_two", "two_then_four", "four_then_two", "four_then_one"])
 def test_other_numbers_of_ranks_go_on(runs, name):
     whole, changed = _rows(runs["alone"]), _rows(runs[name])
     assert [row["step"] for row in changed] == [row["step"] for row in whole]
@@ -158,7 +161,8 @@ def test_what_is_wrong_all_ranks_say(inputs, runs):
     assert not runs["two"].with_name("new").exists()
 
 
-def test_collecting_by_two_gives_the_files_of_one(inputs, tmp_path):
+@pytest.mark.parametrize("n", [2, 4])
+def test_collecting_by_several_gives_the_files_of_one(inputs, tmp_path, n):
     settings = {
         **inputs, "hooks": [HOOK, "blocks.0.hook_mlp_out"], "tokens": 2000, "data.context_size": 16,
         "store.shard_tokens": 600, "data.heldout_share": 0.2,
@@ -166,19 +170,20 @@ def test_collecting_by_two_gives_the_files_of_one(inputs, tmp_path):
     flags = _flags({**settings, "hooks": ",".join(settings["hooks"])})
     assert main(["collect", *flags, "--tokens", "1000", "--out", str(tmp_path / "one")]) == 0
     assert main(["collect", *flags, "--out", str(tmp_path / "one"), "--resume"]) == 0
-    on_ranks(2, collect_all, {**settings, "out": str(tmp_path / "two")})
+    on_ranks(n, collect_all, {**settings, "out": str(tmp_path / "several")})
     shards = sorted(path.name for path in (tmp_path / "one").glob("shard_*"))
-    assert shards == sorted(path.name for path in (tmp_path / "two").glob("shard_*"))
+    assert shards == sorted(path.name for path in (tmp_path / "several").glob("shard_*"))
     for name in shards:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "several" / name).read_bytes()
 
 
 GRID = {"sae.architecture": ["matryoshka", "standard", "gated"], "seed": [0, 3]}
-# Nothing that is finite survives such a rate; the second of three ranks has it.
+# Nothing that is finite survives such a rate; the last of two or of four ranks has it.
 FAILS = {"sae.architecture": "topk", "schedule.lr": 1e30}
 
 
-def test_a_sweep_on_ranks_trains_the_members_that_one_process_trains(inputs, tmp_path):
+@pytest.mark.parametrize("n", [2, 4])
+def test_a_sweep_on_ranks_trains_the_members_that_one_process_trains(inputs, tmp_path, n):
     base = {"tokens": 64 * 12, "batch_size": 64, "hook": HOOK, "sae": {"d_sae": 64, "k": 4}, **inputs}
     more = {"shuffle": {"block_tokens": 320}, "data": {"context_size": 16}, "recording": {"checkpoint_every": 5}}
     config = tmp_path / "sweep.yaml"
@@ -188,9 +193,9 @@ def test_a_sweep_on_ranks_trains_the_members_that_one_process_trains(inputs, tmp
     for out in (one, cut):
         sweep(SweepConfig.load(config, {"out": str(out)}))
     _cut_off(cut, step=10)
-    told = on_ranks(3, sweep_all, config, [(two, False), (two, False), (cut, True)])
+    told = on_ranks(n, sweep_all, config, [(two, False), (two, False), (cut, True)])
     taken = f"{two}: already holds a sweep; give another --out, or --resume to go on with it"
-    assert told == [["", taken, ""]] * 3
+    assert told == [["", taken, ""]] * n
     names = list(json.loads((one / "sweep.json").read_text())["members"])
     for out in (two, cut):
         record = json.loads((out / "sweep.json").read_text())
@@ -228,8 +233,8 @@ def _children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _launched(flags, log, *more):
-    """torchrun with two ranks, of which the second is killed once there is a checkpoint."""
+def _launched(flags, log, *more, killed=1):
+    """torchrun with two ranks, of which one is killed once there is a checkpoint."""
     run = Path(flags[flags.index("--out") + 1])
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", *more, "--nproc-per-node", "2"]
     with log.open("w") as file:
@@ -238,13 +243,24 @@ def _launched(flags, log, *more):
         launcher = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
     while launcher.poll() is None and not (run / "checkpoints" / "latest").exists():
         time.sleep(0.01)
-    second = [pid for pid in _children(launcher.pid) if _rank_of(pid) == 1] if launcher.poll() is None else []
-    assert second, f"torchrun ended before its second rank could be killed:\n{log.read_text()}"
-    os.kill(second[0], signal.SIGKILL)
+    found = [pid for pid in _children(launcher.pid) if _rank_of(pid) == killed] if launcher.poll() is None else []
+    assert found, f"torchrun ended before its rank {killed} could be killed:\n{log.read_text()}"
+    os.kill(found[0], signal.SIGKILL)
     return launcher
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks for the ranks' processes in /proc")
+
+
+@needs_proc
+def test_without_rank_0_the_other_ends_too_and_one_process_goes_on(inputs, tmp_path):
+    """Who wrote the log and the checkpoints is gone: what stands of them is gone on with."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    flags = _flags({**inputs, **SMALL, "tokens": 64 * 400, "recording.checkpoint_every": 10, "out": run})
+    assert _launched(flags, log, killed=0).wait() != 0
+    assert "another rank was lost" in log.read_text()
+    assert main(["train", *flags, "--resume"]) == 0
+    assert [row["step"] for row in _rows(run)] == list(range(5, 401, 5))
 
 
 @needs_proc

@@ -1,6 +1,7 @@
 """The GPU's kernels beside their eager twins: under triton's interpreter here, on the GPU where there is one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 from interp.checkpoints import load_checkpoint, restore_state, save_checkpoint, take_state
 from interp.code import ActivationBatch, Code
 from interp.errors import NonFiniteError
-from interp.loop import update
+from interp.loop import UnheldError, one_step, update
 from saes import SAE, SAEConfig, create_sae
 from saes.ops.acceleration import acceleration
 from saes.ops.encode import Preactivations
@@ -60,6 +61,35 @@ def test_selection_is_the_twins(kind: str, select: object, k: int) -> None:
     _same(ours.code.active(), twin.code.active())
 
 
+@pytest.mark.parametrize("kind", ["plain", "ties"])
+@pytest.mark.parametrize("k", [3, 40])
+def test_selection_over_several_chunks_and_more_groups_than_one_program_bounds(
+    monkeypatch: pytest.MonkeyPatch, kind: str, k: int
+) -> None:
+    """Chunks of 8 and 7 tokens; 1,251 groups of features, of which the last has two."""
+    from saes.ops import encode
+
+    f = 40_002
+    monkeypatch.setattr(encode, "CHUNK_ENTRIES_CPU", 4 * f)
+    monkeypatch.setattr(encode, "CHUNK_ENTRIES_GPU", 4 * f)
+    x, weight = _random(15, 6), _random(f, 6, seed=1)
+    if kind == "ties":
+        x, weight = x.round(), weight.round()
+    pre = Preactivations(x, weight, torch.zeros(f, device=DEVICE))
+    assert pre.n_chunks > 1
+    for select in (select_per_token, select_per_batch):
+        with acceleration("eager"):
+            twin = select(pre, k)
+        with acceleration("triton"):
+            ours = select(pre, k)
+        _same(ours.code, twin.code)
+    threshold = _random(f, seed=3).abs() + 3
+    with acceleration("eager"):
+        each = select_above_each(pre, threshold)
+    with acceleration("triton"):
+        _same(select_above_each(pre, threshold).code, each.code)
+
+
 def test_thresholds_of_each_feature_select_as_the_twin_does() -> None:
     pre, threshold = _preactivations("plain"), _random(F, seed=3).abs() * 4
     with acceleration("eager"):
@@ -102,14 +132,16 @@ def test_sums_and_products_over_entries(n_tokens: int) -> None:
     torch.testing.assert_close(per_token, dense @ other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("d", [D, 600])
 @pytest.mark.parametrize("widths", [(F,), (10, 40, F)])
-def test_prefix_losses_and_their_gradients(widths: tuple[int, ...]) -> None:
+def test_prefix_losses_and_their_gradients(widths: tuple[int, ...], d: int) -> None:
+    """A width of 600 is cut into several blocks of columns."""
     weights = (0.25, *[0.5] * len(widths))
     found = {}
     for mode in ("eager", "triton"):
         code = _code()
-        target, values = _random(B, D, seed=6).requires_grad_(), code.values.clone().requires_grad_()
-        decoder, centre = _random(F, D, seed=7).requires_grad_(), _random(D, seed=8).requires_grad_()
+        target, values = _random(B, d, seed=6).requires_grad_(), code.values.clone().requires_grad_()
+        decoder, centre = _random(F, d, seed=7).requires_grad_(), _random(d, seed=8).requires_grad_()
         none = code.features[:0]
         with acceleration("eager" if mode == "eager" else "triton"):
             result = prefix_losses(target, centre, values, decoder, Pattern.of(code), widths, weights, none)
@@ -159,7 +191,7 @@ class _Batches:
 def test_a_checkpoint_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
     def steps(sae: SAE, optimiser: torch.optim.Optimizer, batches: _Batches, n: int) -> None:
         for _ in range(n):
-            update(sae, optimiser, sae.losses(next(batches)), lr=1e-3, clip_norm=0.5, step=batches.step)
+            one_step(sae, optimiser, next(batches), lr=1e-3, clip_norm=0.5, step=batches.step)
 
     with acceleration("triton"):
         ends = []
@@ -198,7 +230,7 @@ def _trained(architecture: str, mode: str, norm: str = "unit", n_steps: int = 3)
         norms = []
         for step in range(n_steps):
             batch = ActivationBatch({"x": 3 * _random(B, D, seed=20 + step)}, none, none, none)
-            norms.append(update(sae, optimiser, sae.losses(batch), lr=1e-3, clip_norm=0.5, step=step + 1))
+            norms.append(one_step(sae, optimiser, batch, lr=1e-3, clip_norm=0.5, step=step + 1)[1])
     return sae, norms
 
 
@@ -262,18 +294,96 @@ def test_either_adam_reads_the_others_state() -> None:
 
 @pytest.mark.parametrize("shared", [4, 0])
 def test_tokens_with_more_candidates_than_room(monkeypatch: pytest.MonkeyPatch, shared: int) -> None:
-    from saes.ops import triton_select
+    from saes.ops import triton_candidates
 
     pre = _preactivations("uneven tokens")
     with acceleration("eager"):
         twin, each = select_per_batch(pre, K), select_above_each(pre, torch.full((F,), 2.0, device=DEVICE), k=K)
-    monkeypatch.setattr(triton_select, "LEAST_ROOM", 8)
-    monkeypatch.setattr(triton_select, "ROOM_PER_TOKEN", 2)
-    monkeypatch.setattr(triton_select, "SHARED_ROOM", shared)
-    assert int(twin.code.row_offsets.diff().max()) > triton_select.room_for(K)
+    monkeypatch.setattr(triton_candidates, "LEAST_ROOM", 8)
+    monkeypatch.setattr(triton_candidates, "ROOM_PER_TOKEN", 2)
+    monkeypatch.setattr(triton_candidates, "SHARED_ROOM", shared)
+    assert int(twin.code.row_offsets.diff().max()) > triton_candidates.room_for(K)
     with acceleration("triton"):
         ours = select_per_batch(pre, K)
         _same(select_above_each(pre, torch.full((F,), 2.0, device=DEVICE), k=K).code, each.code)
     _same(ours.code, twin.code)
     # Without room set aside the eager path is taken, and says so.
     assert ours.fallbacks == (0 if shared else 1)
+
+
+@pytest.mark.parametrize("select", [select_per_token, select_per_batch])
+def test_what_a_provisional_selection_takes_for_granted(select: Callable[..., Selection]) -> None:
+    sure = _preactivations("plain")
+    pre = replace(sure, provisional=True)
+    with acceleration("triton"):
+        _same(select(pre, K).code, select(sure, K).code)
+        assert bool(select(pre, K).holds)
+        assert select(sure, K).holds is None
+
+
+def _short_of_positives(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    return {"b_enc": -25.0}
+
+
+def _short_of_room(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    from saes.ops import triton_candidates
+
+    monkeypatch.setattr(triton_candidates, "LEAST_ROOM", 8)
+    monkeypatch.setattr(triton_candidates, "ROOM_PER_TOKEN", 2)
+    monkeypatch.setattr(triton_candidates, "SHARED_ROOM", 0)
+    return {}
+
+
+def _short_of_room_for_all(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    from saes.ops import select, triton_select
+
+    monkeypatch.setattr(triton_select, "PROVISIONAL_ROOM", 1)
+    monkeypatch.setattr(select, "MARGIN", 4.0)
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "short"),
+    [
+        ("topk", _short_of_positives),
+        ("topk", _short_of_room),
+        ("batch_topk", _short_of_positives),
+        ("matryoshka", _short_of_room),
+        ("matryoshka", _short_of_room_for_all),
+    ],
+)
+def test_a_step_that_took_too_much_for_granted_is_taken_again(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, short: Callable[[pytest.MonkeyPatch], dict[str, float]]
+) -> None:
+    """The same bytes as where the device is asked at once; nothing of the first try is left."""
+    values = short(monkeypatch)
+    none, ends = torch.zeros(B, dtype=torch.int64, device=DEVICE), []
+    for sure in (False, True):
+        (sae, _), held = _trained(architecture, "triton", n_steps=0), []
+        with torch.no_grad(), acceleration("triton"):
+            for name, value in values.items():
+                sae.get_parameter(name).fill_(value)
+        with acceleration("triton"):
+            optimiser = make_optimiser(sae, 1e-3)
+            for step in range(3):
+                x = 3 * _random(B, D, seed=20 + step) * torch.linspace(0.1, 4, B, device=DEVICE)[:, None]
+                batch = ActivationBatch({"x": x}, none, none, none)
+                if sure:
+                    update(sae, optimiser, sae.losses(batch), lr=1e-3, clip_norm=0.5, step=step + 1)
+                    continue
+                before = {name: tensor.clone() for name, tensor in sae.state_dict().items()}
+                provisional = sae.provisional_losses(batch)
+                held.append(provisional.holds is None or bool(provisional.holds))
+                if not held[-1]:
+                    with pytest.raises(UnheldError):
+                        update(sae, optimiser, provisional, lr=1e-3, clip_norm=0.5, step=step + 1)
+                for name, tensor in before.items():
+                    assert held[-1] or tensor.equal(sae.state_dict()[name]), name
+                report, _ = one_step(sae, optimiser, batch, lr=1e-3, clip_norm=0.5, step=step + 1)
+                assert report.code is not None
+                assert report.code.features.max() < F
+        # The first step was refused; after it the device is asked at once.
+        assert sure or (not held[0] and all(held[1:]))
+        ends.append({**sae.state_dict(), **{f"mean {i}": s["exp_avg"] for i, s in enumerate(optimiser.state.values())}})
+    for name, tensor in ends[1].items():
+        assert tensor.equal(ends[0][name]), name

@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from saes.host_count import HostCount
+from saes.known_dead import KnownDead
 from saes.ops.acceleration import acceleration
 from tests.steps import batch_of, new_sae, optimiser_of, planted, step
 
@@ -12,11 +13,25 @@ ASKS = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique", "b
 
 
 class Asked(TorchDispatchMode):
-    """Counts operators whose result the host reads, or whose shape it must know before it goes on."""
+    """Counts what the host reads of tensors, or whose shape it must know before it goes on."""
 
     def __init__(self):
         super().__init__()
         self.names = []
+        self._tolist = torch.Tensor.tolist
+
+    def __enter__(self):
+        def tolist(tensor):
+            # On a processor no operator tells of it.
+            self.names.append("tolist")
+            return self._tolist(tensor)
+
+        torch.Tensor.tolist = tolist
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        torch.Tensor.tolist = self._tolist
+        return super().__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function._schema.name.removeprefix("aten::")
@@ -28,32 +43,56 @@ class Asked(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "matryoshka"])
-def test_a_step_of_kernels_asks_for_the_gradient_norm_alone(architecture):
-    """Selection, of the kernels' own, apart. The other number was never on the device: how many passes it took."""
+@pytest.mark.parametrize("n_dead", [0, 3])
+def test_a_step_of_kernels_asks_for_the_gradient_norm_and_then_for_the_dead(architecture, n_dead):
+    """The last number was never on the device: how many passes selection took."""
     pytest.importorskip("triton", reason="triton is not installed: pip install triton")
     with acceleration("triton"):
-        sae = new_sae(architecture, d_sae=16, k=2, n_sample=50)
+        sae = new_sae(architecture, d_sae=64, k=2, n_sample=50, token_budget=10_000)
+        with torch.no_grad():
+            sae.b_enc[:n_dead] = -1e3
+        sae.tokens_since_fired[:n_dead] = 10_000
+        optimiser = optimiser_of(sae)
+        step(sae, optimiser, batch_of(planted(6)))
+        with Asked() as asked:
+            report = step(sae, optimiser, batch_of(planted(6, seed=1)))
+    assert report.holds is not None
+    assert ("aux" in report.terms) == (n_dead > 0)
+    assert asked.names == ["_local_scalar_dense", *["nonzero"] * (n_dead > 0), "_local_scalar_dense"]
+
+
+def test_a_jumprelu_step_asks_for_its_number_of_candidates_too():
+    pytest.importorskip("triton", reason="triton is not installed: pip install triton")
+    with acceleration("triton"):
+        sae = new_sae("jumprelu", d_sae=64, k=2, n_sample=50)
         optimiser = optimiser_of(sae)
         step(sae, optimiser, batch_of(planted(6)))
         with Asked() as asked:
             step(sae, optimiser, batch_of(planted(6, seed=1)))
-    assert asked.names == ["_local_scalar_dense"] * 2
+    # Candidates, the norm, passes of the selection (never on the device), and L0 for its control, when all is done.
+    assert asked.names == ["tolist", "_local_scalar_dense", "_local_scalar_dense", "_local_scalar_dense"]
 
 
 def test_no_device_is_asked_which_features_are_dead_while_none_can_be():
-    sae = new_sae("topk", d_sae=16, k=2, token_budget=10_000)
-    optimiser = optimiser_of(sae)
-    n_asked = []
-    for i in range(12):
+    counter, dead, n_asked, n_found = torch.zeros(4, dtype=torch.int64), KnownDead(), [], []
+    for i in range(24):
         with Asked() as asked:
-            dead = sae.dead_features()
+            found = dead.of(counter, 500)
+        # Who made it grow has asked already.
+        assert len(asked.names) == (i == 0)
+        assert found.tolist() == (counter >= 500).nonzero()[:, 0].tolist()
+        n_found.append(len(found))
+        with Asked() as asked, dead.grows(counter, 50):
+            counter.add_(50)
+            counter[0] = 0
+            if i < 12:
+                counter[1:] = 0
         n_asked.append(len(asked.names))
-        assert dead.tolist() == (sae.tokens_since_fired >= 500).nonzero()[:, 0].tolist()
-        step(sae, optimiser, batch_of(planted(50, seed=i)))
-    # The first reads the counter; ten batches of 50 later one might be dead.
-    assert n_asked[0] == 1
-    assert n_asked[1:10] == [0] * 9
-    assert n_asked[10] > 0
+    # Ten steps later one might be dead; as none is, how silent they are is read again.
+    assert n_asked[:9] == [0] * 9
+    assert n_asked[9] > 0
+    assert n_found[-2:] == [3, 3]
+    assert max(n_found[:-2]) == 0
 
 
 def test_dead_features_are_found_whoever_changed_the_counter():
