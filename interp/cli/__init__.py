@@ -1,11 +1,11 @@
 """The `interp` command. Figures go to standard output, everything else to standard error."""
 
 import sys
-from importlib import import_module
 from importlib.metadata import version
 
 import click
 
+from interp.cli.lazy import LazyGroup
 from interp.errors import InterpError
 from interp.launcher import n_ranks, own_rank
 
@@ -61,23 +61,9 @@ _GO_ON = {
 }
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(_COMMANDS[cmd_name][0]).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
-
-
 @click.group(
-    cls=_LazyGroup,
+    cls=LazyGroup,
+    modules=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Start with `interp train configs/quickstart.yaml`, then `interp evaluate` and `interp report` on the run.",
 )

@@ -16,8 +16,9 @@ def _leaves():
     for name, (module, _) in _COMMANDS.items():
         command = import_module(module).command
         if isinstance(command, click.Group):
-            for below, leaf in command.commands.items():
-                yield pytest.param([name, below], leaf, id=f"{name} {below}")
+            context = click.Context(command)
+            for below in command.list_commands(context):
+                yield pytest.param([name, below], command.get_command(context, below), id=f"{name} {below}")
         else:
             yield pytest.param([name], command, id=name)
 
