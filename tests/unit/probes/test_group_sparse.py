@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from interp.errors import ShapeError
+from probes import group_sparse
 from probes.group_sparse import TaskExamples, iter_group_sparse
 
 
@@ -98,3 +100,12 @@ def test_a_single_input_with_a_large_mean_is_fitted_to_its_optimum():
         fit.probes["t"].log_probabilities(x), LogisticRegression(C=1e4).fit(x, y).predict_log_proba(x)
     ))  # fmt: skip
     assert nats == pytest.approx(best, abs=1e-3)
+
+
+def test_a_fit_that_does_not_settle_is_told(monkeypatch):
+    monkeypatch.setattr(group_sparse, "_MOST_STEPS", 3)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 6))
+    y = (x[:, 0] > 0).astype(int)
+    with pytest.warns(ConvergenceWarning, match="probes of fires had not settled after 3 steps"):
+        list(iter_group_sparse({"fires": TaskExamples(x, y, 2)}, shares=(0.1,)))
