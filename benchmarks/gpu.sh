@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a GPU must say again after kernels, optimiser or pipeline have changed; about ten minutes of one GPU.
+# What a GPU must say again after kernels, optimiser or pipeline have changed; nine minutes of one GPU.
 #
 #     sh benchmarks/gpu.sh OUT
 #

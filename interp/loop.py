@@ -63,6 +63,10 @@ class ProvisionalTask(Protocol):
         """As `losses`, but for an update alone, which asks the device in the end whether the report `holds`."""
         ...
 
+    def refused(self) -> None:
+        """Told where it did not; the same batch comes again by `losses`."""
+        ...
+
 
 @runtime_checkable
 class SpreadTask(Protocol):
@@ -158,7 +162,7 @@ def one_step(
         try:
             return report, update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step)
         except UnheldError:
-            pass
+            task.refused()
     report = task.losses(batch)
     return report, update(task, optimiser, report, lr=lr, clip_norm=clip_norm, step=step)
 

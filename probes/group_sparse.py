@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.sparse import issparse
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import LinearOperator, svds
 from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 
@@ -77,10 +77,15 @@ def iter_group_sparse(
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """Shapes: z (n, d) standardised inputs, target (n, c) one-hot; weights are (c, d + 1), the last column biases."""
+    """Inputs are z less `shift`, their means, which sparse ones keep: with them as they are, steps would be tiny.
+
+    Shapes: z (n, d) standardised inputs, shift (d,), target (n, c) one-hot; weights are (c, d + 1), the last column
+    biases.
+    """
 
     scaling: Standardised
     z: Any
+    shift: Float[ndarray, " d"]
     target: Float[ndarray, "n c"]
     curvature: float
 
@@ -88,9 +93,10 @@ class _Problem:
     def of(task: TaskExamples) -> "_Problem":
         scaling = Standardised.of(task.x)
         z = scaling.apply(task.x)
-        largest = _largest_singular_value(z)
-        # The softmax's own curvature is at most a half; inputs and the column of ones add up.
-        return _Problem(scaling, z, np.eye(task.n_classes)[task.y], 0.5 * (largest**2 / task.y.size + 1.0))
+        shift = np.asarray(z.mean(0)).ravel()
+        # The softmax's own curvature is at most a half; inputs at mean zero and the column of ones are orthogonal.
+        curvature = 0.5 * max(_largest_singular_value(z, shift) ** 2 / task.y.size, 1.0)
+        return _Problem(scaling, z, shift, np.eye(task.n_classes)[task.y], curvature)
 
     def start(self) -> Float[ndarray, "c e"]:
         weight = np.zeros((self.target.shape[1], self.z.shape[1] + 1))
@@ -98,25 +104,37 @@ class _Problem:
         return weight
 
     def gradient(self, weight: Float[ndarray, "c e"]) -> Float[ndarray, "c e"]:
-        error = softmax(np.asarray(self.z @ weight[:, :-1].T) + weight[:, -1], axis=1) - self.target
-        of_inputs = np.asarray(self.z.T @ error).T
-        gradient = np.concatenate([of_inputs, error.sum(0)[:, None]], axis=1)
+        biases = weight[:, -1] - weight[:, :-1] @ self.shift
+        error = softmax(np.asarray(self.z @ weight[:, :-1].T) + biases, axis=1) - self.target
+        of_biases = error.sum(0)[:, None]
+        of_inputs = np.asarray(self.z.T @ error).T - of_biases * self.shift
+        gradient = np.concatenate([of_inputs, of_biases], axis=1)
         return np.asarray(gradient / self.target.shape[0])
 
     def probe(self, weight: Float[ndarray, "c e"]) -> LinearProbe:
-        return self.scaling.undo(weight[:, :-1], weight[:, -1])
+        return self.scaling.undo(weight[:, :-1], weight[:, -1] - weight[:, :-1] @ self.shift)
 
 
-def _largest_singular_value(z: Inputs) -> float:
-    if min(z.shape) > 1:
-        return float(svds(z, k=1, return_singular_vectors=False, random_state=0)[0])
-    return float(np.sqrt(z.multiply(z).sum() if issparse(z) else np.square(z).sum()))
+def _largest_singular_value(z: Inputs, shift: Float[ndarray, " d"]) -> float:
+    """Of z less `shift` in every row, which is never written out."""
+    if min(z.shape) == 1:
+        return float(np.linalg.norm((z.toarray() if issparse(z) else z) - shift))
+
+    def forward(v: ndarray) -> ndarray:
+        return np.asarray(z @ v.ravel() - shift @ v.ravel())
+
+    def back(u: ndarray) -> ndarray:
+        return np.asarray(z.T @ u.ravel() - shift * u.sum())
+
+    centred = LinearOperator(z.shape, dtype=np.float64, matvec=forward, rmatvec=back)
+    return float(svds(centred, k=1, return_singular_vectors=False, random_state=0)[0])
 
 
 def _least_empty(problems: Mapping[str, _Problem]) -> float:
     """The smallest penalty at which no input is used: the largest gradient of a group where all weights are zero."""
     squares = sum(np.square(problem.gradient(problem.start())[:, :-1]).sum(0) for problem in problems.values())
-    return float(np.sqrt(np.max(squares)))
+    # A hair more, so that none is used by rounding.
+    return float(np.sqrt(np.max(squares))) * (1 + 1e-9)
 
 
 def _solve(

@@ -32,7 +32,7 @@ from saes.step_report import step_report
 from saes.wiring import Wiring
 
 CAUTION = 64
-"""Steps that ask the device what they may take for granted, after one that was taken twice."""
+"""Steps until one is taken provisionally again, after one that had to be taken twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +195,19 @@ class SAE(nn.Module, ABC):
 
         Units: squared error of scaled activations, summed over o, mean over tokens.
         """
-        return self._report(batch)
+        return self.report(batch)
 
     def provisional_losses(self, batch: ActivationBatch) -> StepReport:
         """As `losses`; where kernels select, as if selections of a usual size held, which the report then tells."""
-        return self._report(batch, provisional=self._cautious == 0)
+        self._cautious = max(0, self._cautious - 1)
+        return self.report(batch, provisional=self._cautious == 0)
 
-    def _report(self, batch: ActivationBatch, *, provisional: bool = False) -> StepReport:
+    def refused(self) -> None:
+        """For some steps the device is asked what may be taken for granted: where one is taken twice, more are."""
+        self._cautious = CAUTION
+
+    def report(self, batch: ActivationBatch, *, provisional: bool = False) -> StepReport:
+        """What `losses` and `provisional_losses` give."""
         centred, widths = self.centred(batch.stacked(self.hooks_in)), self.prefix_widths()
         target = self.wiring.target(self, batch, centred)
         variant = loss_variant(self.config)
@@ -347,19 +353,19 @@ class SAE(nn.Module, ABC):
         if report.code is None:
             raise ConfigError("got a step report without a code; expected the report that `losses` gave for this step")
         with self._dead.grows(self.tokens_since_fired, report.n_tokens):
-            self.count_silence(report.code, report.n_tokens)
+            self._count_silence(report.code, report.n_tokens)
         with self._updates.grows(self.n_updates, 1):
             self.n_updates.add_(1)
-        if report.holds is None:
-            # A step that was refused comes back without: several after it are not taken provisionally.
-            self._cautious = CAUTION if self._cautious == 0 else self._cautious - 1
         # A number of the host's: to add it as such needs no copy for which both would wait.
         self.n_fallbacks.add_(int(report.terms["fallbacks"]))
         self.update_threshold(report.code)
 
-    def count_silence(self, code: Code, n_tokens: int) -> None:
+    def _count_silence(self, code: Code, n_tokens: int) -> None:
         """Tokens since each feature fired, once it did as the code says."""
-        self.tokens_since_fired.add_(n_tokens).index_fill_(0, code.features, 0)
+        # Entries that are zero did not fire; which these are is not asked of the device.
+        fired = torch.where(code.values > 0, code.features, self.d_sae)
+        seen = torch.zeros(self.d_sae + 1, dtype=torch.bool, device=fired.device).index_fill_(0, fired, True)
+        self.tokens_since_fired.add_(n_tokens).masked_fill_(seen[:-1], 0)
 
     def update_threshold(self, code: Code) -> None:
         """Nothing to do where inference uses no threshold."""

@@ -17,8 +17,9 @@ class InferenceOnlySAE(SAE, ABC):
     def select(self, pre: Preactivations) -> Selection:
         return self.select_at_inference(pre)
 
-    def losses(self, batch: ActivationBatch) -> StepReport:
+    def report(self, batch: ActivationBatch, *, provisional: bool = False) -> StepReport:
         """Raises: ConfigError always."""
+        del provisional
         raise ConfigError(
             f"got {len(batch)} tokens to train a {type(self).__name__} on, which is for inference only; "
             "expected one of the architectures of SAEConfig"

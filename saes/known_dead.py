@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -28,6 +29,8 @@ class KnownDead:
             self._asked = state_of(counter), limit
         return self._dead
 
+    # What a look in inference mode finds is kept for training, which could not save it for its backward pass.
+    @torch.inference_mode(False)
     def _ask(self, counter: Int[Tensor, " f"], limit: int) -> Int[Tensor, " m"]:
         if self._longest.of(counter, lambda counter: int(counter.amax())) < limit:
             return counter[:0]

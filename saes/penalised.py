@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.code import Code
 from interp.loop import StepReport
 from saes.base import SAE
 from saes.config import SAEConfig
@@ -64,12 +63,6 @@ class PenalisedSAE(SAE, ABC):
     def _warmth(self, n_tokens: int) -> float:
         length = self.config.penalty_warmup_share * (self.token_budget or 0)
         return 1.0 if length <= 0 else min(1.0, (self.updates_so_far() + 1) * n_tokens / length)
-
-    def count_silence(self, code: Code, n_tokens: int) -> None:
-        """As all SAEs do; entries that are zero did not fire."""
-        fired = torch.where(code.values > 0, code.features, self.d_sae)
-        seen = torch.zeros(self.d_sae + 1, dtype=torch.bool, device=fired.device).index_fill_(0, fired, True)
-        self.tokens_since_fired.add_(n_tokens).masked_fill_(seen[:-1], 0)
 
     @torch.no_grad()
     def advance(self, report: StepReport) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.code import ActivationBatch, Code
@@ -35,11 +35,12 @@ from saes.step_report import Reconstruction, step_report
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """What a rank's features make of a batch: their sums, what fired, the gate's own sums, and the rows of those
-    that are dead."""
+    """What a rank's features make of a batch: their sums, what fired, how many entries of it did where some are zero,
+    the gate's own sums, and the rows of those that are dead."""
 
     sums: Float[Tensor, "b g o"]
     fired: Code
+    n_fired: Int[Tensor, ""] | None
     gate: Float[Tensor, "b g o"] | None
     penalty: Float[Tensor, ""] | None
     encoder: Float[Tensor, "m d"]
@@ -65,7 +66,8 @@ class ShardedSAE:
         target = own.wiring.target(own, batch, centred)
         result = self.reconstruct(centred, target, widths, prefix_weights(variant, len(widths)))
         report = step_report(own, result, batch, target, widths, variant)
-        n_fired, fallbacks = self.ranks.total(result.code.values.shape[0], result.fallbacks)
+        fired = result.code.values.shape[0] if result.n_fired is None else int(result.n_fired)
+        n_fired, fallbacks = self.ranks.total(fired, result.fallbacks)
         counts = {"l0": torch.tensor(n_fired / max(len(batch), 1)), "fallbacks": torch.tensor(int(fallbacks))}
         return replace(report, terms={**report.terms, **counts}, code=self._named(result.code))
 
@@ -91,7 +93,7 @@ class ShardedSAE:
             extra = summed_errors(target.detach(), bias.detach(), part.gate, term_weights, self.ranks).loss
         penalty = None if part.penalty is None else summed(part.penalty, self.ranks)
         aux = self._aux(centred, done.residual, part)
-        return Reconstruction(part.fired, fallbacks, done.loss, done.errors, aux, penalty, extra)
+        return Reconstruction(part.fired, fallbacks, done.loss, done.errors, aux, penalty, extra, part.n_fired)
 
     @torch.no_grad()
     def _selected(self, centred: Tensor, w: Weights) -> tuple[Code, int]:
@@ -131,8 +133,8 @@ class ShardedSAE:
     def _part(
         self, sums: Tensor, fired: Code, gate: Tensor | None, done: Activated, rows: tuple[Tensor, Tensor, Tensor]
     ) -> _Own:
-        fired = fired.active() if done.may_be_silent else fired
-        return _Own(sums, fired, gate, done.penalty_per_token(sums.shape[0]), *rows)
+        n_fired = (fired.values > 0).sum() if done.may_be_silent else None
+        return _Own(sums, fired, n_fired, gate, done.penalty_per_token(sums.shape[0]), *rows)
 
     def _aux(self, centred: Tensor, residual: Tensor, part: _Own) -> Tensor | None:
         own = self.own

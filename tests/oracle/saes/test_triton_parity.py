@@ -384,6 +384,8 @@ def test_a_step_that_took_too_much_for_granted_is_taken_again(
                 assert report.code.features.max() < F
         # The first step was refused; after it the device is asked at once.
         assert sure or (not held[0] and all(held[1:]))
-        ends.append({**sae.state_dict(), **{f"mean {i}": s["exp_avg"] for i, s in enumerate(optimiser.state.values())}})
+        slots = {f"{i} {name}": x for i, s in enumerate(optimiser.state.values()) for name, x in s.items()}
+        ends.append({**sae.state_dict(), **slots})
+    assert ends[0].keys() == ends[1].keys()
     for name, tensor in ends[1].items():
         assert tensor.equal(ends[0][name]), name

@@ -102,6 +102,20 @@ def test_a_single_input_with_a_large_mean_is_fitted_to_its_optimum():
     assert nats == pytest.approx(best, abs=1e-3)
 
 
+def test_sparse_inputs_are_probed_as_the_same_inputs_written_out():
+    """Their means, many times their spread, are neither taken from the zeros nor in the way of settling."""
+    draw = np.random.default_rng(1)
+    x = draw.random((200, 8)) * (draw.random((200, 8)) < 0.4) + np.array([0, 0, 0, 0, 9, 9, 0, 0])
+    y = (x[:, 1] + x[:, 5] - 9 > 0.5).astype(int)
+    sparse, dense = (
+        list(iter_group_sparse({"t": TaskExamples(inputs, y, 2)}, shares=(0.3, 0.05))) for inputs in (csr_array(x), x)
+    )
+    for one, other in zip(sparse, dense, strict=True):
+        assert one.used == other.used
+        np.testing.assert_allclose(one.probes["t"].weight, other.probes["t"].weight, atol=2e-3)
+        np.testing.assert_allclose(one.probes["t"].score(x), other.probes["t"].score(x), atol=2e-3)
+
+
 def test_a_fit_that_does_not_settle_is_told(monkeypatch):
     monkeypatch.setattr(group_sparse, "_MOST_STEPS", 3)
     rng = np.random.default_rng(0)

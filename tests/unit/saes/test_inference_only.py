@@ -176,5 +176,8 @@ def test_they_say_that_they_are_not_for_training_and_what_width_they_take():
     for sae in (group_max, NormalisedSAE(random_sae("topk"), "centre"), transcoder(skip=False)):
         with pytest.raises(ConfigError, match=f"{type(sae).__name__} on, which is for inference only"):
             sae.losses(nothing)
+        # The loop's other way in.
+        with pytest.raises(ConfigError, match=f"{type(sae).__name__} on, which is for inference only"):
+            sae.provisional_losses(nothing)
         with pytest.raises(ShapeError, match="check the hook"):
             sae.encode(torch.randn(3, 5))
