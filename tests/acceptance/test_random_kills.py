@@ -35,7 +35,16 @@ def test_sixty_kills():
     told = _killed("--kills", "60", "--seed", "0")
     assert told["kills"] == 60
     assert set(told["kills_of"]) == COMMANDS
-    assert {"starting", "checkpoint", "shard"} <= set(told["phases"])
+    assert {"starting", "checkpoint"} <= set(told["phases"])
+    assert told["identical"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_kills_while_a_shard_is_written():
+    """Of all commands' kills hardly one hits one; of this command's every fourth does."""
+    told = _killed("--kills", "40", "--seed", "0", "--commands", "collect")
+    assert "shard" in told["phases"]
     assert told["identical"]
 
 
