@@ -4,9 +4,10 @@ A config describes a run. What changes while it runs is state (see interp.loop.T
 """
 
 import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +25,24 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Tell the fields, their defaults and what they do in the class's own docstring, for `help` and notebooks."""
+        told = "\n".join(f"    {name}{_told(field)}" for name, field in cls.model_fields.items())
+        cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\nFields:\n{told}"
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **values: Any) -> None:
+            """Raises: ConfigError in one line, as `parse` does."""
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise ConfigError(f"{type(self).__name__}: {_explain(type(self), error)}") from None
+
+        # So that pydantic builds nested configs itself: their errors then name the key from the outermost on.
+        __init__.__pydantic_base_init__ = True
 
     @classmethod
     def parse(cls: type[C], values: Mapping[str, Any], *, source: str = "config") -> C:
@@ -55,8 +74,8 @@ class Config(BaseModel):
     def leaves(cls, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
         """Every plain field with its dotted name, nested configs opened."""
         for name, field in cls.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
-                yield from field.annotation.leaves(f"{prefix}{name}.")
+            if (inner := _config_of(field)) is not None:
+                yield from inner.leaves(f"{prefix}{name}.")
             else:
                 yield f"{prefix}{name}", field
 
@@ -113,5 +132,19 @@ def _explain(cls: type[Config], error: ValidationError) -> str:
     return f"{where}{got}{message[:1].lower()}{message[1:]}"
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _config_of(field: FieldInfo) -> type[Config] | None:
+    """The config that a field holds, if it holds one."""
+    held = field.annotation
+    return held if isinstance(held, type) and issubclass(held, Config) else None
+
+
+def _told(field: FieldInfo) -> str:
+    if (inner := _config_of(field)) is not None:
+        return f": see {inner.__name__}"
+    value = field.get_default(call_default_factory=True, validated_data={})
+    default = "" if field.is_required() else f" = {str(value) if isinstance(value, Path) else value!r}"
+    return f"{default}: {_one_line(field.description)}" if field.description else default
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())

@@ -31,6 +31,27 @@ def test_yaml_of_a_config_gives_the_same_config(tmp_path):
     assert Outer.load(tmp_path / "c.yaml") == config
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "a", "nmae": "b"}, "Outer: unknown key 'nmae'; did you mean 'name'?"),
+        ({"name": "a", "inner": {"kk": 4}}, "Outer: unknown key 'inner.kk'; did you mean 'inner.k'?"),
+        ({"name": "a", "inner": {"k": 0}}, "Outer: inner.k: got 0; input should be greater than or equal to 1"),
+        ({"name": "a", "tokens": "some"}, "Outer: tokens: got 'some'"),
+    ],
+)
+def test_what_is_wrong_in_a_script_is_told_in_one_line_too(values, message):
+    with pytest.raises(ConfigError) as told:
+        Outer(**values)
+    assert str(told.value).startswith(message)
+    assert "\n" not in str(told.value)
+
+
+def test_help_tells_the_fields():
+    lines = [line.strip() for line in Outer.__doc__.splitlines()]
+    assert lines[-3:] == ["name: Which.", "tokens = 100: How long.", "inner: see Inner"]
+
+
 def test_configs_do_not_change():
     with pytest.raises(Exception, match="frozen"):
         Outer(name="a").name = "b"  # type: ignore[misc]
