@@ -7,9 +7,11 @@ report.html}.
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -72,6 +74,10 @@ class RunManifest(Config):
             hardware=hardware(),
             **facts,
         )
+
+
+_WRITTEN = ("sae", "checkpoints", "metrics.jsonl", "features", "evaluation.json", "sweep.json")
+"""What runs of all kinds leave in their folder after the manifest: without one, it is somebody else's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,11 @@ class RunFolder:
         # The same config alone is what a kill leaves before there is a manifest.
         if self.config_path.exists() and (config is None or not holds_text(self.config_path, config.to_yaml())):
             raise ConfigError(f"{self.config_path}: is there without a run and would be replaced; give another --out")
+        held = [name for name in _WRITTEN if is_there(self.path / name)]
+        if held:
+            raise ConfigError(
+                f"{self.path}: holds {held[0]} of something else, which a run would replace or hide; give another --out"
+            )
 
     def goes_on(self, config: Config, *, resume: bool, may_differ: tuple[str, ...] = ()) -> bool:
         """Whether a run of this config that was begun here is taken up again; else a new one may begin here.
@@ -289,3 +300,20 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+@contextmanager
+def nothing_left(folder: Path) -> Iterator[None]:
+    """Take out of the folder again what the block put there, if it fails."""
+    before = set(folder.iterdir()) if folder.is_dir() else None
+
+    def take_out() -> None:
+        for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if before is None and folder.is_dir():
+            folder.rmdir()
+
+    with ExitStack() as stack:
+        stack.callback(take_out)
+        yield
+        stack.pop_all()

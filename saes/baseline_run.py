@@ -3,13 +3,15 @@
 Axes: n sampled tokens, d width of the activations.
 """
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import ConfigError
 from interp.recording import ProgressLines
-from interp.runs import RunFolder, RunManifest
+from interp.runs import RunFolder, RunManifest, nothing_left
 from saes.baselines import TITLES, Baseline, Kind, fit_baseline
 from saes.io import save_sae
 from saes.origin import Origin, open_origin
@@ -64,7 +66,8 @@ def _written(baseline: Baseline, config: TrainConfig, origin: Origin, *, n_token
         "training_tokens": n_tokens,
     }
     results = {"architecture": TITLES[baseline.kind], "baseline": baseline.kind, **baseline.facts}
-    save_sae(RunFolder(config.out).sae, baseline.sae, facts)
-    run = RunFolder.begin(config.out, config.model_copy(update=used), manifest)
-    run.write_manifest(manifest.model_copy(update={"status": "finished", "results": results}))
+    with nothing_left(Path(config.out)):
+        run = RunFolder.begin(config.out, config.model_copy(update=used), manifest)
+        save_sae(run.sae, baseline.sae, facts)
+        run.write_manifest(manifest.model_copy(update={"status": "finished", "results": results}))
     return run

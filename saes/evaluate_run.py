@@ -87,4 +87,13 @@ def evaluate_parts(
             parts.model, parts.sae, stream, n_tokens=n_tokens, seed=seed, facts=parts.facts, on_progress=on_progress
         )
     # A run that holds no trained SAE of a config's architecture says what it holds.
-    return replace(result, architecture=parts.run.manifest().results.get("architecture", result.architecture))
+    held = parts.run.manifest().results
+    return replace(result, architecture=held.get("architecture", result.architecture), wanted_l0=_wanted_l0(parts))
+
+
+def _wanted_l0(parts: RunParts) -> float | None:
+    """None of what was not trained here, or with a penalty of a fixed weight."""
+    config, held = parts.config.sae, parts.run.manifest().results
+    if "architecture" in held or "imported_from" in held or (config.penalised and not config.l0_controlled):
+        return None
+    return config.wanted_l0

@@ -1,13 +1,10 @@
 """From an SAE that someone else trained to a run folder, which everything else here takes."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from interp.datasets import open_stream
-from interp.runs import RunFolder, RunManifest
+from interp.runs import RunFolder, RunManifest, nothing_left
 from saes.io import save_sae
 from saes.opening import OpenedSAE, open_stored
 from saes.training import TrainConfig
@@ -43,7 +40,7 @@ def import_sae(
         "imported_from": str(source) if sae_id is None else f"{source}/{sae_id}",
     }
     manifest = RunManifest.begin("sae", seed=config.seed, model=model.facts, data=data)
-    with _nothing_left(Path(out)):
+    with nothing_left(Path(out)):
         run = RunFolder.begin(out, config, manifest)
         save_sae(run.sae, opened.sae, {"model": model.facts, "data": dict(facts.data), "seed": facts.seed})
         run.write_manifest(manifest.model_copy(update={"status": "finished", "results": results}))
@@ -55,20 +52,3 @@ def _config(opened: OpenedSAE, *, dataset: str, out: Path | str) -> TrainConfig:
     model = opened.model
     values = {"model": model.name, "dtype": model.facts["dtype"], "dataset": dataset, "hook": opened.facts.hook}
     return TrainConfig.parse({**values, "out": out, "sae": opened.sae.config, "data": opened.rows})
-
-
-@contextmanager
-def _nothing_left(folder: Path) -> Iterator[None]:
-    """Take out of the folder again what the block put there, if it fails."""
-    before = set(folder.iterdir()) if folder.is_dir() else None
-
-    def take_out() -> None:
-        for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if before is None and folder.is_dir():
-            folder.rmdir()
-
-    with ExitStack() as stack:
-        stack.callback(take_out)
-        yield
-        stack.pop_all()

@@ -9,6 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from interp.errors import ArtifactError
 
 SCHEMA_VERSION = 1
+FAR_OFF = 1.25
+"""Factor by which an L0 may miss what training aimed at before an evaluation says so."""
 Interval = tuple[float, float]
 
 
@@ -88,7 +90,7 @@ class Evaluation:
     zero, mean, sae, delta and kl are what one hook costs on average.
 
     ce is None where it is not measured: an encoder predicts no next token. `hook` is the first that is written;
-    architecture is what the SAE's run or folder calls it.
+    architecture is what the SAE's run or folder calls it; wanted_l0 is what its training aimed at, if that is known.
     """
 
     n_tokens: int
@@ -112,7 +114,15 @@ class Evaluation:
     hooks_in: tuple[str, ...] = ()
     hooks_out: tuple[str, ...] = ()
     hooks: tuple[HookScore, ...] = ()
+    wanted_l0: float | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def missed_l0(self) -> str | None:
+        """What to say where L0 is far from what training aimed at; None where it is near, or aimed at nothing."""
+        if self.wanted_l0 is None or 1 / FAR_OFF < self.l0 / self.wanted_l0 < FAR_OFF:
+            return None
+        return f"training aimed at {self.wanted_l0:g}: the run was too short to settle there; give it more tokens"
 
     def as_arm(self) -> ArmScore:
         """The figures told when this evaluation is a null arm of another."""

@@ -71,7 +71,7 @@ def shown(result: Evaluation) -> dict[str, str]:
         "text": f"{result.n_tokens:,} tokens of {result.n_documents:,} documents",
         **_wiring(result),
         "explained variance": f"{result.explained_variance:.4f}{_interval(result.explained_variance_interval)}",
-        "L0": f"{result.l0:.2f} features per token",
+        "L0": f"{result.l0:.2f} features per token" + (f"  ({result.missed_l0})" if result.missed_l0 else ""),
         "dead, dense features": f"{result.dead_share:.2%}, {result.dense_share:.2%}",
         **_losses(result.ce),
         **_overlap(result.data.get("overlap_with_training")),

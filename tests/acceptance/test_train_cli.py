@@ -68,6 +68,32 @@ def test_a_run_leaves_what_the_next_commands_need(trained, capsys):
     assert "http://" not in (trained / "report.html").read_text()[:2000]
 
 
+@pytest.mark.parametrize(("k", "weight", "told"), [("4", None, True), ("4", "0.001", False), ("8", None, False)])
+def test_an_l0_far_from_what_training_aimed_at_is_told(inputs, tmp_path, capsys, k, weight, told):
+    """Two steps steer nothing anywhere; a penalty of a fixed weight aims at nothing, and so many fire as are wanted."""
+    run = str(tmp_path / "run")
+    fixed = [] if weight is None else ["--sae.l1-coefficient", weight]
+    kind = "topk" if k == "8" else "standard"
+    flags = ["--architecture", kind, *fixed, "--tokens", "128", "--batch-size", "64", "--k", k]
+    assert main(["train", *inputs, *SMALL, *flags, "--out", run]) == 0
+    assert main(["evaluate", run, "--tokens", "300"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("training aimed at 4: the run was too short to settle there; give it more tokens" in out) == told
+
+
+@pytest.mark.parametrize("name", ["sae/notes.txt", "checkpoints/mine", "sweep.json"])
+def test_what_stands_in_a_folder_is_never_replaced(inputs, tmp_path, capsys, name):
+    """`--out runs` where `--out runs/mine` was meant: runs/sae may be a run of its own."""
+    held = tmp_path / "runs" / name
+    held.parent.mkdir(parents=True)
+    held.write_text("precious")
+    assert main(["train", *inputs, *SMALL, "--out", str(tmp_path / "runs")]) == 2
+    told = capsys.readouterr().err
+    assert f"holds {name.split('/')[0]} of something else" in told.splitlines()[-1]
+    assert held.read_text() == "precious"
+    assert [path for path in (tmp_path / "runs").rglob("*") if path.is_file()] == [held]
+
+
 def test_the_same_command_gives_the_same_bytes(inputs, trained, tmp_path):
     assert main(["train", *inputs, *SMALL, "--out", str(tmp_path / "again")]) == 0
     assert _same(_weights(trained), _weights(tmp_path / "again"))
