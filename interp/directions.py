@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.code import FeatureDictionary
+from interp.datasets import MaskPolicy, masked_ids
 from interp.errors import ArtifactError, ConfigError, DataError, ShapeError
 from interp.hooks import capture
 from interp.models import Model
@@ -34,6 +35,12 @@ class Direction:
     source: str = "given"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.vector, Tensor) or not self.vector.is_floating_point():
+            got = self.vector.dtype if isinstance(self.vector, Tensor) else type(self.vector).__name__
+            raise ConfigError(
+                f"{self.name}: got a vector of {got}; expected a tensor of floating-point numbers: "
+                "torch.as_tensor(vector, dtype=torch.float32)"
+            )
         if self.vector.ndim != 1 or not bool(self.vector.isfinite().all()) or not bool(self.vector.any()):
             raise ConfigError(
                 f"{self.name}: got a vector of shape {tuple(self.vector.shape)} and norm {self.vector.norm():g}; "
@@ -101,25 +108,44 @@ def feature_direction(dictionary: FeatureDictionary, feature: int, *, label: str
 
 
 def mean_difference(
-    model: Model, hook: str, toward: Prompts, away: Prompts, *, position: int | str | None = "last"
+    model: Model, hook: str, toward: Prompts, away: Prompts, *, position: int | str | None = "last", bos: bool = False
 ) -> Direction:
-    """Mean activation of one set of prompts minus that of another, at one place of each (None: all tokens).
+    """Mean activation of one set of prompts minus that of another, at one place of each (None: all spoken tokens).
 
-    Raises: UnknownHookError; DataError if the two sets do not differ there.
+    None leaves BOS and special tokens out, as steering does, unless `bos` asks for them: their activations are far off,
+    and prompts of different lengths would differ by how much of the mean they are.
+
+    Raises: UnknownHookError; DataError if the two sets do not differ there, or one has no token.
     """
-    means = [activations_at(model, hook, prompts, position).mean(0) for prompts in (toward, away)]
+    means = [activations_at(model, hook, prompts, position, bos=bos).mean(0) for prompts in (toward, away)]
     if means[0].equal(means[1]):
         raise DataError(f"got two sets of prompts with the same mean at {hook}; give prompts that differ")
     return Direction(hook, means[0] - means[1], "mean difference", "mean difference")
 
 
-def activations_at(model: Model, hook: str, prompts: Prompts, position: int | str | None) -> Float[Tensor, "n d"]:
-    """Activations at one place of each prompt, or at all its tokens."""
+def activations_at(
+    model: Model, hook: str, prompts: Prompts, position: int | str | None, *, bos: bool = False
+) -> Float[Tensor, "n d"]:
+    """Activations at one place of each prompt, or (None) at all its tokens but BOS, special ones and padding.
+
+    `bos` counts BOS and special tokens too; a place that is named or numbered is read whatever stands there.
+
+    Raises: UnknownHookError; DataError where no token is left.
+    """
     acts = capture(model, prompts.token_ids, [hook], None if model.causal else prompts.real)[hook]
     positions = prompts.positions(position)
     if positions is None:
-        return acts[prompts.real.to(acts.device)]
+        keep = prompts.real if bos else steerable(model, prompts)
+        if not bool(keep.any()):
+            raise DataError("got prompts of nothing but BOS and special tokens; expected text, or give a position")
+        return acts[keep.to(acts.device)]
     return acts[torch.arange(len(prompts)), positions.to(acts.device)]
+
+
+def steerable(model: Model, prompts: Prompts) -> Bool[Tensor, "b t"]:
+    """All tokens but padding, BOS and special ones: those that are steered, and that directions are made of."""
+    masked = torch.tensor(sorted(masked_ids(model, MaskPolicy())), dtype=torch.int64)
+    return prompts.real & ~torch.isin(prompts.token_ids, masked)
 
 
 def covariance_matched(acts: Float[Tensor, "n d"], m: int, *, seed: int = 0) -> Float[Tensor, "m d"]:

@@ -15,7 +15,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from interp.datasets import MaskPolicy, masked_ids
-from interp.directions import Direction, with_norms
+from interp.directions import Direction, steerable, with_norms
 from interp.effects import Estimate, mean_effect
 from interp.errors import ConfigError
 from interp.forward import Stem, last_outputs
@@ -40,8 +40,7 @@ def reach(
 
     Raises: ConfigError for a place that the prompts do not name.
     """
-    masked = torch.tensor(sorted(masked_ids(model, MaskPolicy())), dtype=torch.int64)
-    keep = prompts.real & ~torch.isin(prompts.token_ids, masked)
+    keep = steerable(model, prompts)
     positions = prompts.positions(position)
     if positions is None:
         return keep
@@ -67,9 +66,11 @@ def steer(
 
     BOS and special tokens are spared as `mask` says, padding where the pass is given a mask.
 
-    Raises: UnknownHookError; ShapeError if the direction does not fit the hook.
+    Raises: UnknownHookError; ShapeError if the direction does not fit the hook; ConfigError for a strength that is not
+    finite.
     """
     direction.check_fits(model)
+    _check_finite("strength", [strength])
     spared = torch.tensor(sorted(masked_ids(model, mask or MaskPolicy())), dtype=torch.int64)
     seen: dict[str, Tensor] = {}
 
@@ -183,9 +184,11 @@ def dose_response(
 
     `position` and `onwards` say where (see `reach`); `neutral` is text on which side effects are measured.
 
-    Raises: ConfigError for fewer than two strengths; UnknownHookError; ShapeError if a direction does not fit the hook.
+    Raises: ConfigError for fewer than two strengths, or one that is not finite; UnknownHookError; ShapeError if a
+    direction does not fit the hook.
     """
     direction.check_fits(model)
+    _check_finite("strengths", strengths)
     if len(set(strengths)) < 2:
         raise ConfigError(f"strengths: got {list(strengths)}; expected at least two that differ")
     strengths = sorted(set(strengths))
@@ -220,6 +223,12 @@ def dose_response(
         texts=texts,
         provenance=dict(provenance or {}) | {"position": position, "onwards": onwards},
     )
+
+
+def _check_finite(name: str, strengths: Sequence[float]) -> None:
+    if not np.isfinite(strengths).all():
+        shown = ", ".join(f"{strength:g}" for strength in strengths)
+        raise ConfigError(f"{name}: got {shown}; expected finite numbers, 0 for the model as it is")
 
 
 def _of_controls(

@@ -154,7 +154,49 @@ def test_a_mean_difference_is_the_difference_of_means(model):
     torch.testing.assert_close(found.vector, expected, rtol=0, atol=0)
     with pytest.raises(DataError, match="prompts that differ"):
         mean_difference(model, RESID, toward, toward)
-    assert activations_at(model, RESID, toward, None).shape == (7, 16)
+
+
+def test_all_tokens_of_a_direction_are_those_that_are_steered(model):
+    toward, away = prompts_of([[0, 5, 6, 1], [0, 7, 8, 9]], pad=2), prompts_of([[0, 10], [0, 11, 12]], pad=2)
+    acts = capture(model, toward.token_ids, [RESID])[RESID]
+    torch.testing.assert_close(activations_at(model, RESID, toward, None), acts[reach(model, toward)], rtol=0, atol=0)
+    assert activations_at(model, RESID, toward, None).shape == (5, 16)
+    assert activations_at(model, RESID, toward, None, bos=True).equal(acts[toward.real])
+    assert activations_at(model, RESID, toward, 0).equal(acts[:, 0])
+    expected = acts[:, 1:][[0, 0, 1, 1, 1], [0, 1, 0, 1, 2]].mean(0) - _spoken_by_hand(model, away)
+    torch.testing.assert_close(mean_difference(model, RESID, toward, away, position=None).vector, expected)
+    with pytest.raises(DataError, match="nothing but BOS"):
+        activations_at(model, RESID, prompts_of([[0], [0, 1]]), None)
+
+
+def _spoken_by_hand(model, away):
+    acts = capture(model, away.token_ids, [RESID])[RESID]
+    return (acts[0, 1] + acts[1, 1] + acts[1, 2]) / 3
+
+
+def test_bos_is_no_part_of_a_direction_unless_asked_for():
+    """Prompts of two lengths differ by BOS's share of the mean; without it, by what is said."""
+    embedded = load_model("embedded", device="cpu")
+    short = encode_prompts(embedded, ["Lily was sad", "Sue was sad"])
+    long = encode_prompts(embedded, [f"One day {name} went out and he was very sad" for name in ("Tom", "Tim")])
+    bos = activations_at(embedded, RESID, short, 0)[0]
+    alike = {
+        counted: torch.cosine_similarity(
+            mean_difference(embedded, RESID, short, long, position=None, bos=counted).vector, bos, dim=0
+        )
+        for counted in (True, False)
+    }
+    assert alike[True] > 0.7
+    assert abs(alike[False]) < 0.2
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_strength_that_is_not_finite_is_refused(model, prompts, bad):
+    direction = _direction(RESID)
+    with pytest.raises(ConfigError, match=f"strengths: got 0, {bad}; expected finite"):
+        dose_response(model, direction, prompts, LOGIT_DIFFERENCE, strengths=[0.0, bad])
+    with pytest.raises(ConfigError, match=f"strength: got {bad}; expected finite"), steer(model, direction, bad):
+        pass
 
 
 def test_directions_are_kept_and_checked(model, tmp_path):
