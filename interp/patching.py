@@ -60,6 +60,8 @@ def patch_sweep(
 
     1 is the whole of what tells the source from the base, 0 nothing of it. The outcome is that of the clean prompts'
     answers in both directions; one made of reference outputs gets the clean ones. Intervals resample clusters of pairs.
+    "resid_pre, layer L" of a grid of `block_cells` is what block L reads: the resid_post of layer L - 1. A component at
+    all tokens is patched at BOS too, where clean and corrupt passes of a causal model agree.
     `on_progress` hears how many patched passes of how many are done.
 
     Raises: DataError if clean and corrupt do not differ in the outcome; what components raise.

@@ -14,6 +14,8 @@ from interp.prompts import PromptPairs, Prompts
 
 WHOLE: tuple[Kind, ...] = ("residual", "attention", "mlp")
 """Kinds of which each block has one."""
+_LABELS: dict[Kind, str] = {"residual": "resid_pre"}
+"""Where a kind's name leaves open which of a block's hooks it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ def block_cells(
 ) -> Cells:
     """Residual stream, attention and MLP by layer and position; axes of one place are left out.
 
+    The residual stream of layer L is that before block L (its place on the axis is resid_pre), the resid_post of layer
+    L - 1. What the last block puts out has no cell: at a prompt's last token it is the whole of the outcome, elsewhere
+    nothing. Other hooks: `listed_cells([Component("residual", "blocks.3.hook_resid_post")])`.
+
     Raises: ConfigError for a kind of which a block has many.
     """
     wrong = [kind for kind in kinds if kind not in WHOLE]
@@ -80,7 +86,8 @@ def block_cells(
         for component in block_components(model, kind, layers=chosen)
         for position in places.positions
     ]
-    return _cells((axis_of("component", kinds), axis_of("layer", chosen), Axis("position", places.labels)), components)
+    named = axis_of("component", [_LABELS.get(kind, kind) for kind in kinds])
+    return _cells((named, axis_of("layer", chosen), Axis("position", places.labels)), components)
 
 
 def part_cells(model: Model, kind: Kind, *, layers: Sequence[int] | None = None, places: Places = ALL_TOKENS) -> Cells:

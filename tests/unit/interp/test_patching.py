@@ -134,6 +134,25 @@ def test_the_whole_stream_is_everything_and_what_does_not_differ_is_nothing(kind
         assert abs(at_first.effect[0, 0]) < 2e-4
 
 
+def test_the_stream_of_a_layer_is_what_its_block_reads() -> None:
+    model, pairs = tiny_model("gpt2"), made_pairs()
+    found = patch_sweep(model, pairs, block_cells(model, places=Places((1, "last"), ("1", "last"))))
+    assert found.axes[0].labels == ("resid_pre", "attention", "mlp")
+    below = listed_cells([Component("residual", f"blocks.{layer}.hook_resid_post", position=1) for layer in (0, 1)])
+    above = patch_sweep(model, pairs, below).effect
+    for layer in (0, 1):
+        cell = found.at(component="resid_pre", layer=str(layer + 1), position="1")
+        assert cell == pytest.approx(above[layer], rel=1e-4)
+        assert found.at(component="resid_pre", layer=str(layer), position="1") != pytest.approx(above[layer], rel=1e-2)
+
+
+def test_what_the_last_block_puts_out_is_everything_at_the_last_token_and_nothing_elsewhere() -> None:
+    model, pairs = tiny_model("gpt2"), made_pairs()
+    top = Component("residual", f"blocks.{model.n_layers - 1}.hook_resid_post")
+    found = patch_sweep(model, pairs, listed_cells([top.at(1), top.at("last")]))
+    np.testing.assert_allclose(found.effect, [0, 1], atol=2e-4)
+
+
 def test_on_a_linear_model_directions_agree_and_positions_add_up() -> None:
     model, pairs = linear_model(), made_pairs()
     cells = block_cells(model, places=every_position(model, pairs))
