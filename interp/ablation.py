@@ -32,6 +32,10 @@ def ablation_sweep(
 ) -> EffectGrid:
     """The mean change of the outcome with each component of a grid replaced alone; intervals resample clusters.
 
+    A component at all tokens (position None) is replaced at BOS and other special tokens too, as is usual where heads
+    or MLPs are taken out whole, and the grid's method says so: what they hold there, often much, is gone as well.
+    Features are not: what a dictionary says there is far off.
+
     An outcome made of reference outputs (`kl_from`, `turned_from`) gets those of the model left alone. `on_progress`
     hears how many ablated passes of how many are done.
 
@@ -63,9 +67,14 @@ def ablation_sweep(
         cells.axes,
         found.value.reshape(cells.shape),
         None if found.interval is None else found.interval.reshape(2, *cells.shape),
-        intervention.name,
+        _method(intervention, cells),
         f"change of the {made.name}",
         made.units,
         len(prompts),
         {"unablated": float(np.concatenate(before).mean())},
     )
+
+
+def _method(intervention: Intervention, cells: Cells) -> str:
+    everywhere = any(part.position is None and part.kind != "feature" for part in cells.components)
+    return f"{intervention.name}{' at every token, BOS too' if everywhere else ''}"

@@ -51,7 +51,7 @@ class Zero:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The mean over the real tokens of reference prompts, of all positions together or position by position.
+    """The mean over the real tokens of reference prompts, BOS too, of all positions together or position by position.
 
     A feature's mean over all positions leaves out the tokens that frame a row, where features are not replaced.
 

@@ -141,7 +141,7 @@ def test_a_direction_that_is_not_there_changes_nothing_and_one_that_is_does(tmp_
         Direction(hook, vector, name).save(tmp_path / f"{name}.json")
         told = ran("ablate", texts, "--direction", str(tmp_path / f"{name}.json"), "--json", "--device", "cpu")
         effects[name] = EffectGrid.from_json(json.loads(told)["grids"][name])
-    assert effects["mean"].method == "direction projected out"
+    assert effects["mean"].method == "direction projected out at every token, BOS too"
     assert abs(effects["absent"].effect.item()) < 1e-5
     assert effects["mean"].effect.item() > 0.01
 

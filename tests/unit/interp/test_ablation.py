@@ -227,6 +227,21 @@ def test_outcomes_made_of_reference_outputs_do_not_depend_on_the_rows_of_a_pass(
     assert abs(many.reference["unablated"]) < 1e-6
 
 
+def test_a_component_at_all_tokens_is_gone_at_bos_too_and_the_grid_says_so() -> None:
+    model, prompts, hook = tiny_model("gpt2"), prompts_of([[0, 5, 6, 7], [0, 8, 9]]), "blocks.1.hook_mlp_out"
+    everywhere = ablation_sweep(model, prompts, listed_cells([Component("mlp", hook)]), Zero(), outcome=RAW)
+    moved = {}
+    for first in (0, 1):
+        with torch.no_grad(), edit(model, {hook: lambda x, a=first: torch.cat([x[:, :a], 0 * x[:, a:]], 1)}):
+            moved[first] = last_outputs(model, prompts)[:, 0].mean()
+    plain = float(everywhere.reference["unablated"])
+    assert everywhere.effect[0] == pytest.approx(float(moved[0]) - plain, rel=1e-4)
+    assert everywhere.effect[0] != pytest.approx(float(moved[1]) - plain, rel=1e-2)
+    assert everywhere.method == "zero ablation at every token, BOS too"
+    one = ablation_sweep(model, prompts, listed_cells([Component("mlp", hook, None, 1)]), Zero(), outcome=RAW)
+    assert one.method == "zero ablation"
+
+
 def test_an_encoder_turns() -> None:
     model, prompts = tiny_model("bert"), made_prompts()
     found = ablation_sweep(model, prompts, block_cells(model, ("attention", "mlp")), Mean(prompts), outcome=turned_from)
