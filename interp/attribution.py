@@ -79,7 +79,7 @@ def attribution_patching(
     A component's own position stands where `positions` has None. Features are patched with their error kept.
 
     Units: share of the difference between the two runs, as a ratio of means over pairs.
-    Raises: ConfigError for a feature without a dictionary at its hook; UnknownHookError.
+    Raises: ConfigError for no component or position, or a feature without a dictionary at its hook; UnknownHookError.
     Source: Nanda 2023, attribution patching; Syed et al. 2023 (arXiv 2310.10348).
     """
     return estimated_effects(
@@ -111,6 +111,11 @@ def estimated_effects(
 ) -> EffectGrid:
     """The grid of effects whose gradients come from `estimator`; the arguments are those of `attribution_patching`."""
     outcome.check(model)
+    if not components or not positions:
+        raise ConfigError(
+            f"got {len(components)} components at {len(positions)} positions; expected one of each at least, such as "
+            'block_components(model, "head") at (None,)'
+        )
     sites = _sites(model, components, dictionaries)
     hooks = list(dict.fromkeys([c.hook for c in components] + [site.reads for site in sites.values()]))
     effects, changed, source = [], [], []

@@ -144,21 +144,27 @@ def encode_text(model: Model, text: str, *, cut: bool = False) -> Int[Tensor, "1
 
 
 def read_logit(
-    model: Model, token_ids: Int[Tensor, "1 t"], *, reconstruct: Mapping[str, Reconstruct] | None = None, **facts: Any
+    model: Model, token_ids: Int[Tensor, "b t"], *, reconstruct: Mapping[str, Reconstruct] | None = None, **facts: Any
 ) -> LensGrid:
-    """The logit lens at every layer and token."""
+    """The logit lens at every layer and token of one text, a row of its own.
+
+    Raises: ShapeError for several rows, whose grids are read one by one.
+    """
     hooks = lens_hooks(model)
     return _grid(model, token_ids, hooks, lambda _, x: logit_lens(model, x), reconstruct, "logit lens", facts)
 
 
 def read_tuned(
     lens: TunedLens,
-    token_ids: Int[Tensor, "1 t"],
+    token_ids: Int[Tensor, "b t"],
     *,
     reconstruct: Mapping[str, Reconstruct] | None = None,
     **facts: Any,
 ) -> LensGrid:
-    """The tuned lens at every layer that it was trained for, the last one too, and every token."""
+    """The tuned lens at every layer that it was trained for, the last one too, and every token of one text.
+
+    Raises: ShapeError for several rows.
+    """
     hooks = (*lens.hooks, lens.teacher_hook)
     return _grid(lens.model, token_ids, hooks, lens.logits, reconstruct, "tuned lens", facts)
 
@@ -166,7 +172,7 @@ def read_tuned(
 @torch.no_grad()
 def read_future(
     lens: FutureLens,
-    token_ids: Int[Tensor, "1 t"],
+    token_ids: Int[Tensor, "b t"],
     *,
     method: Method,
     reconstruct: Mapping[str, Reconstruct] | None = None,
@@ -174,7 +180,7 @@ def read_future(
 ) -> LensGrid:
     """What a method, blind, reads from every state of a text.
 
-    Raises: ConfigError if the lens lacks the method, or prompts for blind reading.
+    Raises: ConfigError if the lens lacks the method, or prompts for blind reading; ShapeError for several rows.
     """
     acts = _states(lens.model, token_ids, lens.hooks, reconstruct)
     examples = _as_examples(lens, token_ids, acts)
@@ -213,6 +219,8 @@ def _grid(
 def _states(
     model: Model, token_ids: Tensor, hooks: Sequence[str], reconstruct: Mapping[str, Reconstruct] | None
 ) -> dict[str, Tensor]:
+    if token_ids.shape[0] != 1:
+        raise ShapeError(f"token_ids: got {token_ids.shape[0]} rows; expected 1, a text; read rows one by one")
     acts = capture(model, token_ids, hooks)
     for hook, function in (reconstruct or {}).items():
         if hook not in acts:

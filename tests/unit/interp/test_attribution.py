@@ -331,6 +331,14 @@ def test_logits_of_an_encoder_are_refused() -> None:
         patch_sweep(model, pairs, listed_cells(components), outcome=kl_from)
 
 
+@pytest.mark.parametrize("empty", ["components", "positions"])
+def test_no_component_or_position_is_refused(empty: str) -> None:
+    model, pairs = tiny_model("gpt2"), made_pairs()
+    asked = {"components": block_components(model, "mlp"), "positions": (None,)} | {empty: ()}
+    with pytest.raises(ConfigError, match=f"got .*0 {empty}"):
+        attribution_patching(model, pairs, outcome=LOGIT_DIFFERENCE, direction="noising", **asked)
+
+
 def test_runs_that_do_not_differ_have_no_shares() -> None:
     model, pairs = tiny_model("gpt2"), made_pairs()
     same = PromptPairs(pairs.clean, pairs.clean)

@@ -63,6 +63,13 @@ def test_texts_that_do_not_fit_are_refused():
     assert encode_text(MODEL, "w5 " * 30, cut=True).tolist() == [[0] + [5] * 23]
 
 
+def test_several_rows_are_refused():
+    rows = encode_text(MODEL, TEXT).repeat(2, 1)
+    for read in (lambda: read_logit(MODEL, rows), lambda: read_tuned(TunedLens(MODEL), rows)):
+        with pytest.raises(ShapeError, match="got 2 rows; expected 1"):
+            read()
+
+
 def test_it_saves_loads_and_prints(tmp_path):
     grid = read_logit(MODEL, encode_text(MODEL, TEXT))
     grid.save(tmp_path / "grid.json")
