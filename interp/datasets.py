@@ -5,7 +5,7 @@ Axes: b rows, t position in the row.
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -94,7 +94,10 @@ class TokenStream:
     """
 
     def __init__(self, documents: Documents, model: Model, config: DataConfig, *, split: Split = "train") -> None:
-        """Raises: ConfigError if the model cannot read such rows: too long, packed for an encoder, BOS it lacks."""
+        """Raises: ConfigError for a split that does not exist, or rows that the model cannot read: too long, packed for
+        an encoder, BOS it lacks."""
+        if split not in get_args(Split):
+            raise ConfigError(f"split: got {split!r}; expected one of {', '.join(get_args(Split))}")
         if model.context_size is not None and config.context_size > model.context_size:
             raise ConfigError(
                 f"data.context_size: got {config.context_size}; {model.name} reads at most {model.context_size} tokens"
@@ -303,7 +306,10 @@ def masked_ids(model: Model, policy: MaskPolicy) -> set[int]:
 
 
 def open_stream(name: str, model: Model, config: DataConfig, *, split: Split = "train") -> TokenStream:
-    """Open a data set by name and make token batches of one of its splits for `model`."""
+    """Open a data set by name and make token batches of one of its splits for `model`.
+
+    Raises: DataError if the data set cannot be opened; ConfigError as TokenStream does.
+    """
     documents = open_documents(name, text_field=config.text_field)
     documents = without_duplicates(documents, config.deduplicate, mebibytes=config.deduplicate_mib)
     return TokenStream(documents, model, config, split=split)

@@ -7,6 +7,7 @@ from interp.hooks import capture
 from saes.facts import data_difference
 from tests.families import CONTEXT, KINDS, tiny_model
 from tests.texts import tiny_texts, write_jsonl
+from tests.unchecked import unchecked
 
 HOOK = "blocks.1.hook_resid_post"
 
@@ -159,3 +160,17 @@ def test_text_without_usable_tokens_is_told(tmp_path, texts):
 def test_a_context_longer_than_the_models_is_told(texts):
     with pytest.raises(ConfigError, match=f"at most {CONTEXT} tokens"):
         open_stream(texts, tiny_model("llama"), DataConfig(context_size=CONTEXT + 1))
+
+
+@pytest.mark.parametrize("split", ["test", "Heldout", "valid", ""])
+def test_a_split_that_does_not_exist_is_no_training_text(texts, split):
+    stream = open_stream(texts, tiny_model("llama"), _config())
+    for make in (
+        lambda: open_stream(texts, tiny_model("llama"), _config(), split=split),
+        lambda: stream.with_split(split),
+    ):
+        with (
+            unchecked(),
+            pytest.raises(ConfigError, match=f"^split: got '{split}'; expected one of train, heldout, all$"),
+        ):
+            make()
