@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import UnknownHookError
+from interp.several import check_several
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class ActivationBatch:
     def stacked(self, hooks: Sequence[str]) -> Float[Tensor, "b _"]:
         """Activations of `hooks` side by side, in that order: what a FeatureDictionary encodes.
 
-        Raises: UnknownHookError if a hook was not harvested.
+        Raises: UnknownHookError if a hook was not harvested; ConfigError for a single string.
         """
+        check_several("hooks", hooks)
         missing = [hook for hook in hooks if hook not in self.acts]
         if missing:
             raise UnknownHookError(
@@ -95,7 +97,11 @@ class Code:
 
     @staticmethod
     def from_dense(acts: Float[Tensor, "b f"]) -> "Code":
-        """The positive entries of a matrix, row by row, features ascending."""
+        """The positive entries of a matrix, row by row, features ascending.
+
+        Negative entries are dropped like zeros, since features fire positively or not at all; a change of a code, which
+        may be negative, is kept whole by `interp.feature_edits.any_code`.
+        """
         rows, features = (acts > 0).nonzero(as_tuple=True)
         counts = torch.bincount(rows, minlength=acts.shape[0])
         return Code(acts[rows, features], features, offsets_of(counts), acts.shape[1])

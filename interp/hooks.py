@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.errors import ConfigError, ModelError, ShapeError
+from interp.errors import ConfigError, DataError, ModelError, ShapeError
 from interp.hook_points import Visit
 from interp.models import Model
+from interp.several import check_several
 
 Edit = Callable[[Float[Tensor, "b t d"]], Float[Tensor, "b t d"]]
 """Takes the activations at a hook (its own copy) and returns what shall stand there instead."""
@@ -35,8 +36,10 @@ def capture(
     on the right; encoders always do. Documents packed into one row do not see each other if position_ids restart at
     each, no mask is given and the model is causal. Inside `edit`, edited values are seen.
 
-    Raises: UnknownHookError for a name the model lacks; ShapeError if token_ids are not rows that fit the context.
+    Raises: UnknownHookError for a name the model lacks; ConfigError for a single string instead of names; what
+    `check_tokens` raises.
     """
+    check_several("hooks", hooks)
     points = [model.hook(name) for name in hooks]
     if not points:
         raise ConfigError("got no hooks to capture; give at least one name")
@@ -130,10 +133,29 @@ def separate(acts: Mapping[str, Tensor], hooks: Sequence[str], n_rows: int) -> d
 def check_tokens(model: Model, token_ids: Tensor) -> None:
     """Refuse token ids that a model cannot read.
 
-    Raises: ShapeError unless they are (rows, positions) within its context.
+    Raises: ShapeError unless they are a tensor of integers, (rows, positions) within its context, and not empty;
+    DataError for ids beyond its vocabulary.
     """
+    if not isinstance(token_ids, Tensor):
+        raise ShapeError(f"got token ids as {type(token_ids).__name__}; expected a tensor; use torch.as_tensor(ids)")
+    if token_ids.dtype not in (torch.int64, torch.int32):
+        raise ShapeError(f"got token ids of {token_ids.dtype}; expected torch.int64; convert them with .long()")
     if token_ids.ndim != 2 or token_ids.shape[1] > model.context_size:
         raise ShapeError(
             f"got token ids of shape {tuple(token_ids.shape)}; expected (rows, positions) with at most "
             f"{model.context_size} positions, the context of {model.name}; cut or pad the rows"
+        )
+    if token_ids.numel() == 0:
+        raise ShapeError(f"got token ids of shape {tuple(token_ids.shape)}; expected at least one row of one token")
+    # Not of a GPU, which would make the host wait before each pass; whoever harvests looked while the ids were here.
+    if token_ids.device.type == "cpu":
+        _check_vocabulary(model, token_ids)
+
+
+def _check_vocabulary(model: Model, token_ids: Tensor) -> None:
+    low, high = (int(bound) for bound in token_ids.aminmax())
+    if low < 0 or high >= model.d_vocab:
+        raise DataError(
+            f"got token id {low if low < 0 else high}; {model.name} knows {model.d_vocab} tokens, numbered from 0; "
+            "use its own tokenizer"
         )

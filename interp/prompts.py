@@ -12,6 +12,7 @@ from torch import Tensor
 
 from interp.errors import ConfigError, DataError, ShapeError
 from interp.models import Model
+from interp.several import check_several
 
 LAST = "last"
 
@@ -114,8 +115,13 @@ def encode_prompts(
 ) -> Prompts:
     """Texts as rows of tokens with the model's own frame, right-padded; answers are single tokens as they follow.
 
-    Raises: DataError for no text, one that makes no token, one beyond the context, or an answer that is not one token.
+    A text that begins with BOS itself gets no second one.
+
+    Raises: DataError for no text, one that makes no token, one beyond the context, or an answer that is not one token;
+    ConfigError for a single string.
     """
+    for what, given in (("texts", texts), ("answers", answers), ("foils", foils)):
+        check_several(what, given)
     if not texts:
         raise DataError("got no prompts; give at least one text")
     if (answers is not None and len(answers) != len(texts)) or (foils is not None and len(foils) != len(texts)):
@@ -175,7 +181,8 @@ def answer_token(model: Model, text: str) -> int:
 def _framed(model: Model, text: str, *, add_bos: bool) -> list[int]:
     frame = model.frame
     ids: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    begin = [frame.begin] if add_bos and frame.begin is not None else []
+    # A text may have written the BOS that the row gets anyway, as in TokenStream.
+    begin = [frame.begin] if add_bos and frame.begin is not None and ids[:1] != [frame.begin] else []
     end = [frame.end] if frame.end is not None else []
     if len(begin) + len(ids) + len(end) > model.context_size:
         raise DataError(f"got a prompt of {len(ids)} tokens; {model.name} reads {model.context_size}; shorten it")

@@ -18,6 +18,7 @@ from interp.datasets import DataConfig, TokenStream
 from interp.documents import Documents
 from interp.errors import ConfigError, DataError
 from interp.models import Model
+from interp.several import check_several
 from interp.token_rows import EncodedDocument, Row, TokenBatch, collate
 from saes.base import SAE
 from saes.opening import OpenedSAE
@@ -66,7 +67,8 @@ COLUMNS = tuple(field.name for field in fields(Entries))[:5]
 def encode_texts(opened: OpenedSAE, texts: Iterable[str], *, features: Sequence[int] | None = None) -> "pyarrow.Table":
     """All active features of all tokens as an Arrow table with columns document, position, token, feature, activation.
 
-    Raises: DataError if no text holds a usable token; ConfigError for a feature that the SAE does not have.
+    Raises: DataError if no text holds a usable token; ConfigError for a feature that the SAE does not have, or a single
+    string instead of texts.
     """
     import pyarrow
 
@@ -84,8 +86,9 @@ def iter_entries(
     A document is read from its start; one longer than `rows.context_size` in windows that do not see each other.
     Memory is bounded by `rows.batch_tokens` and the longest text.
 
-    Raises: ConfigError for a feature that the SAE does not have; NonFiniteError as harvesting does.
+    Raises: ConfigError for a feature that the SAE does not have, or a single string; NonFiniteError as harvesting does.
     """
+    check_several("texts", texts)
     wanted = None
     if features is not None:
         wanted = torch.zeros(sae.d_sae, dtype=torch.bool)

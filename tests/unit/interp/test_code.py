@@ -43,3 +43,8 @@ def test_hooks_are_stacked_in_the_order_asked_for():
     assert len(batch.take(slice(1, None))) == 1
     with pytest.raises(UnknownHookError, match="holds a, b"):
         batch.stacked(("c",))
+
+
+def test_of_a_matrix_with_negative_entries_the_positive_ones_are_the_code():
+    acts = torch.tensor([[-1.0, 2.0], [0.0, -3.0]])
+    assert torch.equal(Code.from_dense(acts).dense(), acts.relu())

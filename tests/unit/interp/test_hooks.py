@@ -1,11 +1,13 @@
 """Capturing changes nothing and stops in time; editing does exactly what it says and leaves no trace."""
 
+import numpy as np
 import pytest
 import torch
 
-from interp.errors import ConfigError, ShapeError, UnknownHookError
+from interp.errors import ConfigError, DataError, ShapeError, UnknownHookError
 from interp.hooks import capture, edit
-from tests.families import CONTEXT, KINDS, tiny_model, tiny_tokens
+from tests.families import CONTEXT, D_VOCAB, KINDS, tiny_model, tiny_tokens
+from tests.unchecked import unchecked
 
 PARALLEL = ("gpt_neox_parallel", "gptj")
 
@@ -235,3 +237,30 @@ def test_tokens_must_be_rows_that_fit_the_context(llama):
         capture(llama, tiny_tokens(1, CONTEXT + 1), ["hook_embed"])
     with pytest.raises(ConfigError, match="no hooks"):
         capture(llama, tiny_tokens(), [])
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "match"),
+    [
+        ([[3, 4]], ShapeError, "as list; expected a tensor"),
+        (np.array([[3, 4]]), ShapeError, "as ndarray; expected a tensor"),
+        (torch.tensor([[3.0, 4.0]]), ShapeError, r"of torch\.float32; expected torch\.int64"),
+        (torch.tensor([[True, False]]), ShapeError, r"of torch\.bool; expected torch\.int64"),
+        (torch.tensor([3, 4]), ShapeError, r"shape \(2,\); expected \(rows, positions\)"),
+        (torch.zeros(0, 4, dtype=torch.int64), ShapeError, r"shape \(0, 4\); expected at least one row"),
+        (torch.zeros(2, 0, dtype=torch.int64), ShapeError, r"shape \(2, 0\); expected at least one row"),
+        (torch.tensor([[3, D_VOCAB]]), DataError, f"got token id {D_VOCAB}; .* knows {D_VOCAB} tokens"),
+        (torch.tensor([[3, -1]]), DataError, "got token id -1; "),
+    ],
+)
+def test_what_no_model_reads_is_told_in_one_line(llama, ids, error, match):
+    with unchecked(), pytest.raises(error, match=match) as raised:
+        capture(llama, ids, ["hook_embed"])
+    assert len(str(raised.value).splitlines()) == 1
+    assert n_module_hooks(llama) == 0
+
+
+def test_the_last_token_of_the_vocabulary_and_short_integers_are_read(llama):
+    ids = torch.tensor([[0, D_VOCAB - 1]])
+    long, short = (capture(llama, x, ["hook_embed"])["hook_embed"] for x in (ids, ids.int()))
+    assert torch.equal(long, short)

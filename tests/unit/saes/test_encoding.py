@@ -214,3 +214,12 @@ def test_an_encoder_s_windows_stand_between_its_marks(kind, tmp_path):
     for (_, position, feature), (_, activation) in alone.items():
         if 1 <= position <= 10:
             assert found[0, position + 10, feature][1] == pytest.approx(activation, rel=1e-4)
+
+
+def test_a_single_string_is_no_list_of_texts(opened):
+    for read in (
+        lambda: saes.encode_texts(opened, "w4 w5"),
+        lambda: list(iter_entries(opened.model, opened.sae, "w4 w5", opened.rows)),
+    ):
+        with pytest.raises(ConfigError, match=r"^texts: got the single string 'w4 w5'; expected a list"):
+            read()
