@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from interp.code import ActivationBatch, Code
 from interp.distributed import ALONE, Ranks
-from interp.errors import ConfigError, ShapeError
+from interp.errors import ConfigError, NonFiniteError, ShapeError
 from interp.loop import StepReport
 from saes.config import SAEConfig
 from saes.entries import Activated, DenseEntries, Entries, SparseEntries
@@ -149,9 +149,9 @@ class SAE(nn.Module, ABC):
     def encode(self, x: Float[Tensor, "b d"]) -> Code:
         """Active features of each token, with gradients where they are asked for.
 
-        Raises: ShapeError if x has another width than the dictionary.
+        Raises: ShapeError if x has another width than the dictionary; NonFiniteError for NaN or infinity in x.
         """
-        centred, w = self.centred(x), self.weights()
+        centred, w = self.finite_centred(x), self.weights()
         code = self._selected(centred, w, self.select_at_inference).code
         values = code.values
         if torch.is_grad_enabled():
@@ -166,6 +166,22 @@ class SAE(nn.Module, ABC):
         """
         self.check_input(x)
         return torch.addcmul(-self.wiring.centre(self).detach(), x.to(self.W_enc), self.input_scale)
+
+    def finite_centred(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """The same of what is encoded outside training, whose loss tells by itself: of NaN nothing would seem to fire.
+
+        Raises: ShapeError as `centred` does; NonFiniteError for NaN or infinity.
+        """
+        centred = self.centred(x)
+        # One reduction tells NaN and infinity from numbers without a mask of the tensor's size.
+        if not bool(torch.isfinite(centred.detach().sum(dtype=torch.float32))):
+            bad = int((~torch.isfinite(centred)).any(dim=1).sum())
+            if bad:
+                raise NonFiniteError(
+                    f"{', '.join(self.hooks_in)}: got {bad} of {x.shape[0]} tokens with NaN or infinite activations; "
+                    "load the model in float32 (--dtype float32), or leave these tokens out"
+                )
+        return centred
 
     def check_input(self, x: Float[Tensor, "..."]) -> None:
         """Raises: ShapeError if x has another width than the dictionary."""

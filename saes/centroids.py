@@ -36,9 +36,9 @@ class NearestCentroid(InferenceOnlySAE):
     def encode(self, x: Float[Tensor, "b d"]) -> Code:
         """The nearest centroid of each token: a choice, which has no gradient.
 
-        Raises: ShapeError if x has another width than the dictionary.
+        Raises: ShapeError if x has another width than the dictionary; NonFiniteError for NaN or infinity in x.
         """
-        return self.select_at_inference(Preactivations(self.centred(x), self.W_enc, self.b_enc)).code
+        return self.select_at_inference(Preactivations(self.finite_centred(x), self.W_enc, self.b_enc)).code
 
 
 @torch.no_grad()

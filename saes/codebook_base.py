@@ -87,9 +87,9 @@ class CodebookSAE(SAE, ABC):
     def encode(self, x: Float[Tensor, "b d"]) -> Code:
         """Active codes of each token, of value one; where gradients are asked for, those of strengths (`slopes`).
 
-        Raises: ShapeError if x has another width than the dictionary.
+        Raises: ShapeError if x has another width than the dictionary; NonFiniteError for NaN or infinity in x.
         """
-        centred = self.centred(x)
+        centred = self.finite_centred(x)
         with torch.no_grad():
             code = self.code_of(centred)
         if not torch.is_grad_enabled():

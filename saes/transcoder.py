@@ -54,7 +54,7 @@ class Transcoder(InferenceOnlySAE):
         return x.to(self.W_enc)
 
     def encode(self, x: Float[Tensor, "b d"]) -> Code:
-        x = self.centred(x)
+        x = self.finite_centred(x)
         with torch.no_grad():
             code = self.select_at_inference(Preactivations(x, self.W_enc, self.b_enc)).code
         values = code.values

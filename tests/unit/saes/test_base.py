@@ -195,3 +195,19 @@ def test_one_token_and_empty_batches():
     assert sae.encode(x[:1]).n_rows == 1
     assert sae.encode(x[:0]).n_rows == 0
     assert sae.losses(batch_of(x[:1])).code.values.shape[0] <= 4
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURE_NAMES)
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_not_encoded_as_nothing(architecture: str, poison: float):
+    sae, _, x = build(architecture=architecture)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            assert sae.encode(x).n_rows == x.shape[0]
+            with pytest.raises(NonFiniteError, match=f"h: got 2 of {x.shape[0]} tokens with NaN or infinite"):
+                sae.encode(x.index_fill(0, torch.tensor([3, 17]), poison))
+
+
+def test_numbers_whose_sum_is_beyond_single_precision_are_encoded():
+    sae, _, _ = build()
+    assert sae.encode(torch.full((4, 16), 3e38)).n_rows == 4

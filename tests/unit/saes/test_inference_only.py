@@ -7,8 +7,9 @@ import torch
 
 import saes
 from interp.code import ActivationBatch, Code
-from interp.errors import ConfigError, ShapeError
+from interp.errors import ConfigError, NonFiniteError, ShapeError
 from saes.anchored_code import AnchoredCode
+from saes.centroids import nearest_centroid
 from saes.gated import GatedSAE
 from saes.group_max import GroupMaxSAE
 from saes.io import load, load_sae, save_sae
@@ -181,3 +182,21 @@ def test_they_say_that_they_are_not_for_training_and_what_width_they_take():
             sae.provisional_losses(nothing)
         with pytest.raises(ShapeError, match="check the hook"):
             sae.encode(torch.randn(3, 5))
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_encoded_by_any_of_them(x, poison):
+    wide = {"d_in": 16, "d_sae": 24}
+    read = {
+        "transcoder": transcoder(skip=False),
+        "skip transcoder": transcoder(skip=True),
+        "gated": randomised(GatedSAE(_config(), 16, hooks_in=(HOOK,))),
+        "centroids": nearest_centroid(torch.randn(8, 16), torch.zeros(16), hooks=(HOOK,)),
+        **{f"standard, {mode}": NormalisedSAE(random_sae("standard", **wide), mode) for mode in MODES},
+    }
+    poisoned = x.clone()
+    poisoned[7, 3] = poison
+    for name, sae in read.items():
+        assert sae.encode(x).n_rows == 50, name
+        with pytest.raises(NonFiniteError, match="got 1 of 50 tokens"):
+            sae.encode(poisoned)

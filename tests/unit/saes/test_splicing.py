@@ -8,7 +8,7 @@ import torch
 import saes
 from interp.code import Code
 from interp.datasets import MaskPolicy, TokenBatch
-from interp.errors import ArtifactError, ConfigError, ShapeError, UnknownHookError
+from interp.errors import ArtifactError, ConfigError, NonFiniteError, ShapeError, UnknownHookError
 from interp.hooks import capture, edit
 from saes.arm_losses import run_arm, run_clean
 from saes.facts import SAEFacts
@@ -234,3 +234,19 @@ def test_what_cannot_be_spliced_is_told(llama):
         saes.pin_features({1: -1.0})
     with saes.splice(llama, _saved(sae, other), allow_mismatch=True):
         _logits(llama, tiny_tokens())
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_activations_that_are_no_numbers_are_not_replaced_by_numbers(llama, poison):
+    tokens = torch.cat([torch.full((3, 1), BOS), tiny_tokens()], dim=1)
+
+    def poisoned(place):
+        return {HOOK: lambda x: x.index_fill(1, torch.tensor([place]), poison)}
+
+    # Edits of one hook compose from the outside in: the SAE reads what is poisoned.
+    told = pytest.raises(NonFiniteError, match="got 3 of 33 tokens")
+    with edit(llama, poisoned(4)), saes.splice(llama, random_sae("topk")), told:
+        _logits(llama, tokens)
+    # BOS keeps its activations, whatever they are.
+    with edit(llama, poisoned(0)), saes.splice(llama, random_sae("topk")):
+        _logits(llama, tokens)
