@@ -28,19 +28,21 @@ from saes.normalised import NormalisedSAE
 SCHEMA_VERSION = 1
 OWN = "interp.json"
 THRESHOLDED = ("batch_topk", "matryoshka")
+_KEPT = ("model", "data", "seed", "training_tokens", "frozen_decoder")
 
 
-def save_sae(folder: Path, sae: SAE, facts: Mapping[str, Any]) -> None:
+def save_sae(folder: Path | str, sae: SAE, facts: SAEFacts | Mapping[str, Any]) -> None:
     """Write an SAE so that both SAELens 6 and `load_sae` read it; the folder appears whole or not at all.
 
     Input scale and free decoder norms are folded into the weights. `facts` are what evaluation holds an SAE to:
-    `model` and `data` as manifests record them, `seed`, `training_tokens`, `frozen_decoder`.
+    `model` and `data` as manifests record them, `seed`, `training_tokens`, `frozen_decoder`; or the facts that
+    `load`, `open_sae` and `open_run` give, of which these are kept.
 
     Raises: StorageError if it cannot be written; ConfigError for an SAE that no format holds.
     """
     if max(len(sae.hooks_in), len(sae.hooks_out)) > 1 and not isinstance(sae.wiring, Crosscoding):
         raise ConfigError(f"got hooks {sae.hooks_in} -> {sae.hooks_out}; expected one hook, or a crosscoder's widths")
-    folded = sae.folded()
+    folded, facts = sae.folded(), _to_write(facts)
     if is_own(folded):
         config = None
         layout, tensors = to_own(folded)
@@ -57,7 +59,7 @@ def save_sae(folder: Path, sae: SAE, facts: Mapping[str, Any]) -> None:
         **{name: value for name, value in facts.items() if name != "hook"},
         "sae": folded.config.model_dump(mode="json"),
     }
-    with new_folder(folder) as temporary:
+    with new_folder(Path(folder)) as temporary:
         digest = write_tensors(temporary / WEIGHTS, tensors)
         if config is not None:
             write_json(temporary / CONFIG, config)
@@ -165,6 +167,14 @@ def _own_facts(folder: Path, own: Mapping[str, Any]) -> SAEFacts:
         )
     except KeyError as error:
         raise ArtifactError(f"{folder / OWN}: no {error} in it; save the SAE again") from None
+
+
+def _to_write(facts: SAEFacts | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Facts by name; hook, architecture and prefixes are written as the SAE itself has them."""
+    if not isinstance(facts, SAEFacts):
+        return facts
+    kept = {name: getattr(facts, name) for name in _KEPT}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in kept.items()}
 
 
 def _wired_name(sae: SAE) -> str:

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from interp.errors import ArtifactError, ConfigError
 from saes import SAEConfig, create_sae
-from saes.io import load_facts, load_sae, save_sae
+from saes.io import load, load_facts, load_sae, save_sae
 from saes.jumprelu import JumpReLUSAE
 from tests.specimens import HOOK, random_sae
 
@@ -242,3 +242,13 @@ def test_an_sae_of_several_hooks_cannot_be_written(tmp_path):
     with pytest.raises(ConfigError, match="one hook"):
         save_sae(tmp_path / "sae", sae, FACTS)
     assert not (tmp_path / "sae").exists()
+
+
+def test_facts_as_they_were_read_are_saved_again_under_a_path_of_either_kind(tmp_path):
+    sae = random_sae("matryoshka")
+    save_sae(str(tmp_path / "first"), sae, FACTS)
+    loaded, facts = load(str(tmp_path / "first"))
+    save_sae(tmp_path / "second", loaded, facts)
+    assert load_facts(tmp_path / "second") == facts
+    assert facts.training_tokens == FACTS["training_tokens"]
+    assert _same(load_sae(tmp_path / "second").encode(torch.ones(2, 16)), sae.encode(torch.ones(2, 16)))
