@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from interp.errors import DataError, ShapeError
+from interp.errors import DataError, NonFiniteError, ShapeError
 from probes.dci import DCI, fit_dci
 from probes.geometry import geometry
 from probes.half_samples import half_sample_score, random_halves
@@ -89,8 +89,8 @@ def disentangle(
     Intervals of MIG, modularity, SAP, InfoM, InfoC, VNE and ranks come from `n_halves` random halves of the clusters
     (see `probes.half_samples`), those of InfoE resample clusters; DCI, which is fitted once, has none.
 
-    Raises: ShapeError if lengths differ; DataError if a factor has one class alone, there are fewer than two clusters,
-    or no code varies.
+    Raises: ShapeError if lengths differ; DataError if a factor has one class alone or a label beyond its classes, there
+    are fewer than two clusters, or no code varies; NonFiniteError for NaN or infinity among the codes.
     """
     labels = _checked(codes, factors, clusters)
     varied = np.flatnonzero(codes.max(0) > codes.min(0))
@@ -156,6 +156,15 @@ def _checked(
     sizes = {"codes": codes.shape[0], "clusters": clusters.shape[0], **{f.name: f.labels.shape[0] for f in factors}}
     if len(set(sizes.values())) > 1:
         raise ShapeError(f"got lengths {sizes}; expected one label and one cluster for every example")
+    for factor in factors:
+        places = range(len(factor.classes))
+        if wrong := [label for label in np.unique(factor.labels).tolist() if label not in places]:
+            raise DataError(
+                f"factor {factor.name!r}: got label {wrong[0]}; expected 0 to {len(places) - 1}, as it has "
+                f"{len(places)} classes"
+            )
+    if bad := int((~np.isfinite(codes)).any(1).sum()):
+        raise NonFiniteError(f"got NaN or infinite codes on {bad} of {codes.shape[0]} examples; leave these out")
     if poor := next((f.name for f in factors if np.unique(f.labels).size < 2), None):
         raise DataError(f"factor {poor!r}: got one class alone; give examples of at least two")
     if np.unique(clusters).size < 2:

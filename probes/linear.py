@@ -15,7 +15,7 @@ from scipy.sparse import csr_array, issparse
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
-from interp.errors import ShapeError
+from interp.errors import DataError, NonFiniteError, ShapeError
 from probes.probe_activations import Inputs
 from probes.probe_tasks import Inner
 
@@ -83,8 +83,10 @@ def fit_logistic_path(
 
     `standardise`: off for counts, where a rare token would weigh more than a common one.
 
-    Raises: ShapeError if no example is left to choose by, or none to fit.
+    Raises: ShapeError if no example is left to choose by, or none to fit, or the two parts share examples; DataError
+    for a label that is none of 0 to n_classes - 1; NonFiniteError for NaN or infinity in x.
     """
+    _check_examples(x, y, inner, n_classes)
     if not inner.validate.any() or not inner.fit.any():
         raise ShapeError(f"got {y.size} examples of too few documents or words to choose by; give more labelled text")
     losses = [
@@ -94,6 +96,19 @@ def fit_logistic_path(
     best = int(np.argmin(losses))
     *_, probe = iter_path(x, y, n_classes=n_classes, cs=cs[: best + 1], standardise=standardise)
     return PathFit(probe, cs[best], tuple(cs), tuple(losses))
+
+
+def _check_examples(x: Inputs, y: Int[ndarray, " n"], inner: Inner, n_classes: int) -> None:
+    lengths = {"x": x.shape[0], "y": y.shape[0], "inner.fit": inner.fit.size, "inner.validate": inner.validate.size}
+    if len(set(lengths.values())) > 1:
+        raise ShapeError(f"got lengths {lengths}; expected one label and one place in each mask for every example")
+    if both := int((inner.fit & inner.validate).sum()):
+        raise ShapeError(f"got {both} examples in both inner.fit and inner.validate; expected disjoint masks")
+    if wrong := [label for label in np.unique(y).tolist() if label not in range(n_classes)]:
+        raise DataError(f"y: got label {wrong[0]}; expected 0 to {n_classes - 1}, as n_classes says")
+    bad = ~np.isfinite(x.data if issparse(x) else x)
+    if bad.any():
+        raise NonFiniteError(f"x: got {int(bad.sum())} NaN or infinite inputs; leave out these examples, or check them")
 
 
 def validation_loss(probe: LinearProbe, x: Inputs, y: Int[ndarray, " n"]) -> float:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from interp.errors import ArtifactError, DataError, ShapeError
+from interp.errors import ArtifactError, DataError, NonFiniteError, ShapeError
 from probes.dci import fit_dci
 from probes.disentanglement import (
     DCI_D,
@@ -187,3 +187,8 @@ def test_what_cannot_be_measured_is_told():
         disentangle("x", codes, [Factor("one", ("a", "b"), np.arange(10) % 2)], words)
     with pytest.raises(DataError, match="no factors"):
         disentangle("x", codes, [], words)
+    for wrong in (labels[:, 0] + 1, labels[:, 0] - 1):
+        with pytest.raises(DataError, match=r"^factor 'one': got label (3|-1); expected 0 to 2"):
+            disentangle("x", codes, [Factor("one", ("a", "b", "c"), wrong)], words)
+    with pytest.raises(NonFiniteError, match="NaN or infinite codes on 1 of 400 examples"):
+        disentangle("x", np.where(np.arange(400)[:, None] == 7, np.nan, codes), factors, words)

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 
-from interp.errors import ShapeError
+from interp.errors import DataError, NonFiniteError, ShapeError
 from probes.linear import Standardised, fit_logistic_path, iter_path, validation_loss
 from probes.mean_difference import fit_in_distribution, fit_mean_difference
 from probes.nonlinear import fit_nonlinear
@@ -145,3 +145,22 @@ def test_the_network_is_the_same_each_time():
     x, y = draw.normal(size=(60, 3)), draw.integers(0, 2, 60)
     one, two = (fit_nonlinear(x, y, _inner(60), n_classes=2, hidden=4) for _ in range(2))
     np.testing.assert_array_equal(one.score(x), two.score(x))
+
+
+def test_examples_that_no_probe_can_be_fitted_on_are_told(three_classes):
+    x, y = three_classes
+    inner = _inner(y.size)
+    both = Inner(inner.fit | inner.validate, inner.validate)
+    with pytest.raises(ShapeError, match=f"got {inner.validate.sum()} examples in both inner.fit and inner.validate"):
+        fit_logistic_path(x, y, both, n_classes=3)
+    for wrong, n_classes in ((y, 2), (y - 1, 3)):
+        with pytest.raises(DataError, match=rf"^y: got label (2|-1); expected 0 to {n_classes - 1}"):
+            fit_logistic_path(x, wrong, inner, n_classes=n_classes)
+    for poison in (np.nan, np.inf):
+        bad = x.copy()
+        bad[5, 2] = poison
+        for given in (bad, csr_array(bad)):
+            with pytest.raises(NonFiniteError, match=r"^x: got 1 NaN or infinite inputs"):
+                fit_logistic_path(given, y, inner, n_classes=3)
+    with pytest.raises(ShapeError, match="got lengths"):
+        fit_logistic_path(x, y, _inner(y.size - 1), n_classes=3)
