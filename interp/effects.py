@@ -20,6 +20,8 @@ from interp.storage import read_json, write_json
 SCHEMA_VERSION = 1
 N_DRAWS = 1000
 _LEVEL = 0.95
+_LISTED = 30
+"""Labels that a message lists."""
 NEAR_ZERO = 0.05
 """A clean-corrupt difference below this share of the mean absolute one is told as near zero."""
 
@@ -33,6 +35,17 @@ class Axis:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def place(self, label: str) -> int:
+        """Where a label stands.
+
+        Raises: ShapeError for one that the axis does not have.
+        """
+        if label not in self.labels:
+            shown = ", ".join(repr(one) for one in self.labels[:_LISTED])
+            more = f" and {len(self) - _LISTED} more" if len(self) > _LISTED else ""
+            raise ShapeError(f"{self.name}: got {label!r}; its labels, which are strings, are {shown}{more}")
+        return self.labels.index(label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +78,12 @@ class EffectGrid:
 
         Raises: ShapeError for an axis or a label that the grid does not have.
         """
-        wanted = {axis.name: labels.get(axis.name, "") for axis in self.axes}
-        missing = [name for name, label in wanted.items() if label not in self._axis(name).labels]
-        if missing or set(labels) - set(wanted):
-            raise ShapeError(f"got {labels}; expected one label of each axis: {', '.join(wanted)}")
-        return float(self.effect[tuple(self._axis(name).labels.index(label) for name, label in wanted.items())])
-
-    def _axis(self, name: str) -> Axis:
-        return next(axis for axis in self.axes if axis.name == name)
+        names = ", ".join(axis.name for axis in self.axes)
+        if unknown := [name for name in labels if name not in {axis.name for axis in self.axes}]:
+            raise ShapeError(f"got axis {unknown[0]!r}; this grid's axes are {names}")
+        if missing := [axis.name for axis in self.axes if axis.name not in labels]:
+            raise ShapeError(f"got no label of axis {missing[0]!r}; expected one of each of this grid's axes: {names}")
+        return float(self.effect[tuple(axis.place(labels[axis.name]) for axis in self.axes)])
 
     def strongest(self, n: int = 10) -> list[tuple[tuple[str, ...], float, tuple[float, float] | None]]:
         """The n places with the largest absolute effect: labels, effect, interval."""
