@@ -1,5 +1,8 @@
 """`interp evaluate`: a run folder -> evaluation.json in it."""
 
+import re
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,15 +40,39 @@ def write_evaluation(
 ) -> Evaluation:
     """Evaluate an opened run and write evaluation.json into its folder, the overlap with its training text included.
 
+    Beside the figures of the run's own held-out text, those of another text get a file of their own.
+
     Raises: DataError if the split holds no usable token.
     """
     result = evaluate_parts(parts, n_tokens=n_tokens, dataset=dataset, split=split, seed=seed)
     result = _with_known_arms(parts.run, result)
+    path = _place(parts.run, result)
     # First without the overlap, which takes reading the training text: what is measured shall not be lost to that.
-    write_json(parts.run.evaluation_path, result.to_json())
+    write_json(path, result.to_json())
     result = replace(result, data={**result.data, **_overlap(parts, parts.stream(split, dataset=dataset))})
-    write_json(parts.run.evaluation_path, result.to_json())
+    write_json(path, result.to_json())
+    if path != parts.run.evaluation_path:
+        own = "evaluation.json keeps the figures of the run's own held-out text"
+        print(f"evaluate: written to {path}; {own}", file=sys.stderr, flush=True)
     return result
+
+
+def _place(run: RunFolder, result: Evaluation) -> Path:
+    """evaluation.json, unless that holds the run's own held-out text and this is of another."""
+    own = run.manifest().data
+    if not run.evaluation_path.exists() or _is_of(own, result):
+        return run.evaluation_path
+    if not _is_of(own, Evaluation.from_json(read_json(run.evaluation_path))):
+        return run.evaluation_path
+    text, split = Path(str(result.data.get("dataset"))).stem, result.data.get("split", {}).get("used")
+    return run.path / f"evaluation_{re.sub(r'[^A-Za-z0-9-]+', '-', text)}_{split}.json"
+
+
+def _is_of(data: Mapping[str, Any] | None, result: Evaluation) -> bool:
+    """Whether it was made on the held-out part of this text, as far as either tells."""
+    known = (data or {}).get("content_hash")
+    same = known is None or known == result.data.get("content_hash")
+    return bool(same and result.data.get("split", {}).get("used", "heldout") == "heldout")
 
 
 def _overlap(parts: RunParts, evaluated: TokenStream) -> dict[str, Any]:

@@ -55,6 +55,26 @@ def test_the_evaluation_states_the_overlap_of_other_text(model, tmp_path, capsys
     assert 0.1 < data["overlap_with_training"]["document_share"] < 0.5
 
 
+def test_other_text_does_not_replace_the_figures_of_the_runs_own(model, tmp_path, capsys):
+    run = tmp_path / "run"
+    train(model, write_jsonl(tmp_path / "t.jsonl", tiny_texts(60, longest=40)), run)
+    other = write_jsonl(tmp_path / "other text.jsonl", tiny_texts(60, longest=40, seed=1))
+    elsewhere = ["evaluate", str(run), "--dataset", str(other), "--split", "all", "--tokens", "600"]
+    assert main(elsewhere) == 0
+    # Where nothing else was measured, it is what there is.
+    assert read(run, "evaluation.json")["data"]["dataset"] == str(other)
+    assert main(["evaluate", str(run), "--tokens", "300"]) == 0
+    own = read(run, "evaluation.json")
+    assert own["data"]["split"]["used"] == "heldout"
+    capsys.readouterr()
+    assert main(elsewhere) == 0
+    assert main(["evaluate", str(run), "--split", "train", "--tokens", "300"]) == 0
+    assert "keeps the figures of the run's own held-out text" in capsys.readouterr().err
+    assert read(run, "evaluation.json") == own
+    assert read(run, "evaluation_other-text_all.json")["data"]["dataset"] == str(other)
+    assert read(run, "evaluation_t_train.json")["data"]["split"]["used"] == "train"
+
+
 def read(run, name):
     return json.loads((run / name).read_text())
 
