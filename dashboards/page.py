@@ -9,7 +9,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from dashboards import bundle, packing
-from dashboards.contract import summary
+from dashboards.contract import noun, summary
 from dashboards.feature_records import WINDOW_BUDGET, window_limits
 from dashboards.resources import table_resources
 from dashboards.run_figures import figures_json, run_figures
@@ -34,7 +34,7 @@ def render(run: RunRecord, *, sample_seed: int = 0, window_budget: int = WINDOW_
     told = summary(run, sample_seed=sample_seed, figures=list(run_figures(run))) | {"packing": packing.packing_facts()}
     resources = dict(_resources(run, window_budget))
     return Template(bundle.read_web("page.html")).substitute(
-        title=html.escape(f"{run.name}: SAE report"),
+        title=html.escape(f"{run.name}: {noun(run)} report"),
         styles=bundle.styles(),
         script=bundle.script(),
         summary=packing.as_json(told),

@@ -16,7 +16,7 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from dashboards import bundle
-from dashboards.contract import summary
+from dashboards.contract import noun, summary
 from dashboards.feature_contract import feature_table, has_levels, map_facts, token_index, tree
 from dashboards.feature_records import feature_records, used_tokens, window_limits, windows_json
 from dashboards.packing import as_json, merge_windows, vocabulary
@@ -109,7 +109,7 @@ class RunResources:
 
     def _page(self) -> str:
         styles = "\n".join(f'<link rel="stylesheet" href="web/{name}">' for name in bundle.STYLES)
-        title = html.escape(f"{self.run.name}: SAE report")
+        title = html.escape(f"{self.run.name}: {noun(self.run)} report")
         return Template(bundle.read_web("served.html")).substitute(title=title, styles=styles)
 
 

@@ -1,6 +1,7 @@
 """Everything a finished run left on disk, read once; what was not measured is None."""
 
 import json
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ from saes.feature_index import INDEX_FILE, read_labels
 from saes.feature_statistics import FeatureStatistics
 
 MetricRow = dict[str, float]
+_OTHERS = {
+    "pretrain": "a language model trained from scratch; `interp watch {0}` shows how that went, "
+    "`interp models {0}/model` what it is",
+    "activations": "activations; train an SAE on them with `interp train --activations {0}` and show its run",
+    "lens": "a lens; `dashboards.show` takes its folder, `interp lens report {0}` writes its page",
+    "codebook": "a model finetuned with codebooks; `interp codebook inspect {0}` writes its page, and "
+    "`dashboards.show` takes its Inspection, PromptGrid or CodeSteering",
+}
+"""What run folders hold that are none of an SAE, by kind, and what shows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +48,18 @@ class RunRecord:
 
 
 def load_run(path: Path | str) -> RunRecord:
-    """Read a run folder.
+    """Read the run folder of an SAE or another dictionary.
 
-    Raises: ArtifactError if it is no run folder or a file in it is damaged.
+    Raises: ArtifactError if it is no run folder, holds a run of another kind, or a file in it is damaged.
     """
     run = RunFolder.open(path)
+    manifest = run.manifest()
+    if manifest.kind != "sae":
+        raise ArtifactError(f"{path}: holds no SAE but {_OTHERS[manifest.kind].format(shlex.quote(str(path)))}")
     statistics = load_features(run.features) if (run.features / "features.json").exists() else None
     return RunRecord(
         name=run.name,
-        manifest=run.manifest(),
+        manifest=manifest,
         config=read_yaml(run.config_path) if run.config_path.exists() else {},
         config_text=run.config_path.read_text(encoding="utf-8") if run.config_path.exists() else "",
         metrics=read_metrics(run.metrics_path),

@@ -130,7 +130,8 @@ def what_it_is(config: Mapping[str, Any]) -> list[str]:
     parts = []
     if isinstance(sae, dict) and "architecture" in sae:
         architecture = str(sae["architecture"])
-        parts.append(f"{architecture_title(architecture, sae.get('codebook_variant'))} SAE")
+        title = architecture_title(architecture, sae.get("codebook_variant"))
+        parts.append(title if architecture == "codebook" else f"{title} SAE")
         parts += [f"{sae['d_sae']:,} features"] if isinstance(sae.get("d_sae"), int) else []
         parts += [f"k = {sae['k']}"] if isinstance(sae.get("k"), int) and expected_k(architecture) else []
     words = ((config.get(key), text) for key, text in (("model", "model {}"), ("hook", "{}"), ("dataset", "text {}")))

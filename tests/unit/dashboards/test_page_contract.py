@@ -16,6 +16,7 @@ from dashboards import analysis_page, bundle, circuit_page, lens_page, report, s
 from dashboards.contract import CONTRACT_VERSION, look_up, summary
 from dashboards.feature_contract import draw_sample, feature_table, has_levels, token_index, tree, tree_parents
 from dashboards.packing import as_json, pack_json
+from dashboards.page import render
 from dashboards.provenance import footer
 from dashboards.run_record import load_run, read_metrics
 from dashboards.show import show
@@ -42,7 +43,7 @@ def test_the_summary_answers_what_it_is_and_whether_it_is_any_good(told):
     assert told["contract_version"] == CONTRACT_VERSION
     assert told["subject"] | {"notes": []} == {
         "model": "embedded", "hook": "blocks.2.hook_resid_post", "architecture": "Matryoshka BatchTopK", "d_sae": 64,
-        "k": 32, "n_training_tokens": 2000 * 2048, "notes": [],
+        "k": 32, "n_training_tokens": 2000 * 2048, "notes": [], "called": "Matryoshka BatchTopK SAE",
     }  # fmt: skip
     values = {row["label"]: [cell["value"] for cell in row["cells"]] for row in told["quality"]["rows"]}
     assert told["quality"]["arms"] == ["this SAE", "random model", "frozen decoder"]
@@ -90,6 +91,26 @@ def test_a_codebook_is_named_by_its_variant(run):
     sae = {"architecture": "topk", "codebook_variant": "residual", "k": 8}
     told = summary(replace(run, config=run.config | {"sae": sae}), sample_seed=0, figures=[])["subject"]
     assert told["architecture"] == "TopK"
+
+
+@pytest.mark.parametrize(
+    ("config", "results", "called"),
+    [
+        ({"sae": {"architecture": "topk"}}, {}, "TopK SAE"),
+        ({"sae": {"architecture": "codebook", "codebook_variant": "plain"}}, {}, "Plain codebook"),
+        ({"sae": {"architecture": "topk"}, "hook": "a", "hook_out": "b"}, {}, "TopK transcoder"),
+        ({"sae": {"architecture": "topk"}, "hook": "a", "more_hooks": ["b"]}, {}, "TopK crosscoder"),
+        ({"sae": {"architecture": "topk"}}, {"architecture": "PCA", "baseline": "pca"}, "PCA baseline"),
+        ({}, {}, "sparse autoencoder"),
+    ],
+)
+def test_only_an_sae_is_called_one(run, config, results, called):
+    other = replace(run, config=config, manifest=run.manifest.model_copy(update={"results": results}))
+    told = summary(other, sample_seed=0, figures=[])
+    assert told["subject"]["called"] == called
+    what = "SAE" if called == "sparse autoencoder" else called.split()[-1]
+    assert told["quality"]["arms"][0] == f"this {what}"
+    assert f"<title>{run.name}: {what} report</title>" in render(other, window_budget=1)
 
 
 def test_the_sample_is_drawn_by_seed_from_those_that_fire(run, told):
