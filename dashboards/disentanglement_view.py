@@ -16,6 +16,8 @@ from probes.disentanglement_report import DisentanglementReport, score_text
 
 NULL_MARK = "shuffled"
 CODES_PER_FACTOR = 8
+# Plotly draws a null as a cap of no height, and what is no number not at all.
+_NO_WHISKER = "none"
 _SHORT = {
     "DCI disentanglement": "DCI<br>disentangl.",
     "DCI completeness": "DCI<br>complete.",
@@ -30,8 +32,8 @@ def metrics_figure(report: DisentanglementReport, theme: Theme = LIGHT) -> go.Fi
         scores = [arm.scores[metric] for metric in METRICS]
         values = [score.value if score.defined else None for score in scores]
         between = [score.interval for score in scores]
-        above = [b[1] - s.value if b else None for s, b in zip(scores, between, strict=True)]
-        below = [s.value - b[0] if b else None for s, b in zip(scores, between, strict=True)]
+        above = [b[1] - s.value if b else _NO_WHISKER for s, b in zip(scores, between, strict=True)]
+        below = [s.value - b[0] if b else _NO_WHISKER for s, b in zip(scores, between, strict=True)]
         figure.add_bar(
             x=[_SHORT.get(metric, metric) for metric in METRICS], y=values, name=arm.name, marker={"color": colour},
             error_y={"array": above, "arrayminus": below, "thickness": 1, "width": 2, "color": theme.ink},
@@ -42,6 +44,11 @@ def metrics_figure(report: DisentanglementReport, theme: Theme = LIGHT) -> go.Fi
     figure.update_yaxes(title_text="score, 1 best", range=[-0.1, 1.05], tickvals=[0, 0.25, 0.5, 0.75, 1])
     figure.update_layout(template=template(theme), barmode="group", bargap=0.25, showlegend=True)
     return figure.update_layout(margin={"l": 56, "r": 20, "t": 40, "b": 48})
+
+
+def single_figure(found: Disentanglement, theme: Theme = LIGHT) -> go.Figure:
+    """Every metric of one set of codes, as of a report with one arm."""
+    return metrics_figure(DisentanglementReport(found.name, (found,), {}), theme)
 
 
 def information_figure(report: DisentanglementReport, theme: Theme = LIGHT) -> go.Figure:

@@ -1,6 +1,7 @@
 """Grids of effects: heat maps with tokens or heads on their axes, bars with whiskers where there is one axis."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,6 +13,8 @@ from interp.errors import ShapeError
 
 _MOST_BARS = 40
 _CELL_HEIGHT, _BAR_HEIGHT = 26, 22
+_LEAST_WIDTH, _LETTER, _BUTTONS = 440, 7, 30
+"""Pixels: of a grid, of a label's letter, and above the panels for Plotly's buttons."""
 _BACKGROUND = {"light": "#ffffff", "dark": "#1c1f26"}
 
 
@@ -36,7 +39,7 @@ def effect_heatmap(grid: EffectGrid, theme: Theme = LIGHT) -> go.Figure:
     panels = grid.axes[0].labels if len(grid.axes) == 3 else ("",)
     rows, columns = grid.axes[-2:]
     # Wide panels stand below each other, narrow ones side by side.
-    across = 1 if len(columns) > 16 else min(len(panels), 3)
+    across = 1 if len(columns) > 12 else min(len(panels), 3)
     down = -(-len(panels) // across)
     figure = make_subplots(
         rows=down, cols=across, shared_yaxes=True, shared_xaxes=True, horizontal_spacing=0.03,
@@ -52,7 +55,7 @@ def effect_heatmap(grid: EffectGrid, theme: Theme = LIGHT) -> go.Figure:
         heat = go.Heatmap(
             z=effect[index], zmin=-limit, zmax=limit, colorscale=_scale(theme), customdata=hover,
             hovertemplate="%{customdata}<extra></extra>", xgap=1, ygap=1, showscale=index == 0,
-            colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": _short_units(grid), "side": "right"}},
+            colorbar=_bar(_short_units(grid), theme),
         )  # fmt: skip
         figure.add_trace(heat, **place)
         figure.update_yaxes(tickvals=_ticks(len(rows)), ticktext=_at(rows.labels, _ticks(len(rows))), **place)
@@ -62,16 +65,22 @@ def effect_heatmap(grid: EffectGrid, theme: Theme = LIGHT) -> go.Figure:
         if place["col"] == 1:
             figure.update_yaxes(title_text=rows.name, **place)
     # A few cells drawn over the whole page look like more than they are.
-    narrow = 180 + 64 * len(columns) * across if len(columns) * across <= 12 else None
+    narrow = _width(rows.labels, len(columns) * across) if len(columns) * across <= 12 else None
     figure.update_layout(
         template=template(theme),
         width=narrow,
         height=110 + down * (40 + _CELL_HEIGHT * max(len(rows), 3)),
-        margin={"t": 30},
+        margin={"t": _BUTTONS + (20 if len(panels) > 1 else 0)},
     )
     return figure.update_xaxes(showgrid=False, tickangle=-60 if _long(columns.labels) else 0).update_yaxes(
         showgrid=False
     )
+
+
+def _width(labels: Sequence[str], n_columns: int) -> int:
+    """Room for the row's labels, their title and the colour bar beside the cells; Plotly drops margins otherwise."""
+    beside = 150 + _LETTER * max(map(len, labels))
+    return max(_LEAST_WIDTH, beside + max(64 * n_columns, 160))
 
 
 def effect_bars(grid: EffectGrid, theme: Theme = LIGHT) -> go.Figure:
@@ -109,6 +118,12 @@ def _named(grid: EffectGrid, labels: Sequence[str]) -> list[str]:
     return [
         label if axis.name in plain else f"{axis.name} {label}" for axis, label in zip(grid.axes, labels, strict=True)
     ]
+
+
+def _bar(title: str, theme: Theme) -> dict[str, Any]:
+    font = {"size": 11, "color": theme.muted}
+    # Beside its ticks the title would stand on them.
+    return {"thickness": 10, "outlinewidth": 0, "tickfont": font, "title": {"text": title, "side": "top", "font": font}}
 
 
 def _limit(grid: EffectGrid) -> float:

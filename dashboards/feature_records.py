@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from dashboards.numbers import five_digits, rounded
+from saes.feature_pass.cut import LEFT_SHARE
 from saes.feature_statistics import FeatureStatistics
 from saes.feature_windows import Windows
 
@@ -59,12 +60,13 @@ def feature_records(statistics: FeatureStatistics, features: Sequence[int], *, l
 def windows_json(windows: Windows, features: Int[np.ndarray, " n"], *, band: int | None = None) -> list[list[Json]]:
     """Windows of each feature, strongest first. `fired` pairs a place in `tokens` with its activation; so does `peak`.
 
-    `position` is the peak's place in its document.
+    `position` is the peak's place in its row of text, which `ends` with the window or goes on after it.
     """
     tokens = np.asarray(windows.tokens[features])
     values = np.asarray(windows.values[features])
     used = tokens >= 0
     acts = np.where(used, windows.acts[features], 0).astype(np.float64)
+    ends_row = row_ends(used, windows.peak[features])
     first, last = used.argmax(-1), used.shape[-1] - used[..., ::-1].argmax(-1)
     fires = acts > 0
     ends = fires.sum(-1).cumsum()
@@ -85,10 +87,21 @@ def windows_json(windows: Windows, features: Int[np.ndarray, " n"], *, band: int
         end = int(ends[line * tokens.shape[1] + rank])
         span = slice(end - int(fires[line, rank].sum()), end)
         window: Json = {key: column[line][rank] for key, column in columns.items()}
+        window["ends"] = bool(ends_row[line, rank])
         window["fired"] = list(zip(places[span], strengths[span], strict=True))
         window["tokens"] = tokens[line, rank, first[line, rank] : last[line, rank]].tolist()
         found[line].append(window if band is None else window | {"band": band})
     return found
+
+
+def row_ends(used: Bool[np.ndarray, "n E w"], peak: Int[np.ndarray, "n E"]) -> Bool[np.ndarray, "n E"]:
+    """Whether the row of text ends with the window, as the pass cuts them (saes/feature_pass/cut.py).
+
+    It does where the window is not full, and where it was moved left, its peak beyond the usual place, to fit. A row
+    that ends by chance where a window in its usual place does is taken to go on.
+    """
+    width = used.shape[-1]
+    return np.asarray(~used[..., -1] | (peak > int(width * LEFT_SHARE)))
 
 
 def used_tokens(statistics: FeatureStatistics) -> Int[np.ndarray, " n"]:

@@ -1,11 +1,14 @@
 """What each nested prefix of a Matryoshka SAE is worth on its own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards.theme import LIGHT, Theme, level_colours, template
+from interp.errors import ConfigError
+from saes.scores import Evaluation
 
 PREFIX_METRICS = (
     ("explained_variance", "EV"),
@@ -32,6 +35,19 @@ def prefix_figure(prefixes: Sequence[Mapping[str, float]], theme: Theme = LIGHT)
         )  # fmt: skip
     # These labels fit their margins; measuring them anew would draw the figure twice.
     return figure.update_xaxes(automargin=False).update_yaxes(automargin=False)
+
+
+def evaluation_figure(scores: Evaluation, theme: Theme = LIGHT) -> go.Figure:
+    """What each prefix of an evaluated dictionary is worth.
+
+    Raises: ConfigError if it has fewer than two.
+    """
+    if len(scores.prefixes) < 2:
+        raise ConfigError(
+            f"got an Evaluation of {len(scores.prefixes)} nested prefixes, of which its figure is; expected two; show "
+            "the run's folder, whose page has the scores as a table"
+        )
+    return prefix_figure([asdict(one) for one in scores.prefixes], theme)
 
 
 def _points(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboards.run_record import RunRecord
+from interp.runs import RunManifest
 
 Line = list[str]
 UNKNOWN = "not recorded"
@@ -55,6 +56,17 @@ def _collected_from(run: RunRecord) -> str | None:
     return None if same else _data(text)
 
 
+def text_told(facts: Any, manifest: RunManifest) -> tuple[str, bool]:
+    """Which text some data facts are of, in words, and whether it is the run's held-out split."""
+    if not isinstance(facts, Mapping):
+        return f"which text is {UNKNOWN}", False
+    if any(facts.get(key) != manifest.data.get(key) for key in ("dataset", "content_hash")):
+        return _data(facts), False
+    used = _nested(facts, "split", "used")
+    words = {"train": "the run's training text", "heldout": "the run's held-out split"}
+    return words.get(str(used), "all of the run's text"), used == "heldout"
+
+
 def _data(facts: Mapping[str, Any]) -> str:
     """Name, split and shortened hash."""
     used = _nested(facts, "split", "used")
@@ -85,7 +97,7 @@ def _masked(policy: Any) -> str:
 
 def _hardware(facts: Mapping[str, Any]) -> list[Any]:
     shown = [facts[key] for key in ("accelerator", "processor") if key in facts]
-    return [*shown, f"{facts['threads']} threads"] if "threads" in facts else shown
+    return [*shown, f"{facts['threads']} thread{'' if facts['threads'] == 1 else 's'}"] if "threads" in facts else shown
 
 
 def _nested(values: Mapping[str, Any], *keys: str) -> Any:

@@ -32,6 +32,7 @@ def run_figures(run: RunRecord, theme: Theme = LIGHT) -> dict[str, go.Figure]:
     """Every figure that the run has the numbers for, by name."""
     metrics, statistics = run.metrics, run.statistics
     prefixes = (run.evaluation or {}).get("prefixes") or []
+    block = int((run.config.get("shuffle") or {}).get("block_tokens") or 0)
     figures = {}
     if statistics is not None:
         figures["density"] = density_figure(statistics.density, statistics.level, theme)
@@ -39,9 +40,8 @@ def run_figures(run: RunRecord, theme: Theme = LIGHT) -> dict[str, go.Figure]:
         figures["prefixes"] = prefix_figure(prefixes, theme)
     for name, (view, key) in TRAINING_FIGURES.items():
         if any(key in row for row in metrics):
-            figures[name] = view(metrics, theme)
+            figures[name] = view(metrics, theme, **({"block_tokens": block} if name == "throughput" else {}))
     if any("seconds_update" in row for row in metrics):
-        block = int((run.config.get("shuffle") or {}).get("block_tokens") or 0)
         figures["timeline"] = timeline_figure(metrics, theme, block_tokens=block)
     return figures
 

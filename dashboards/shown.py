@@ -5,6 +5,8 @@ from importlib import import_module
 import plotly.graph_objects as go
 
 from dashboards.theme import Theme
+from dashboards.titles import heading_of, titled
+from interp.errors import ConfigError
 
 # Result -> view, and the attributes of the result that the view takes instead of the whole.
 _VIEWS: dict[str, tuple[str, str]] = {
@@ -19,6 +21,8 @@ _VIEWS: dict[str, tuple[str, str]] = {
     "interp.causal_sweep.CausalSweep": ("steering_view", "causal_sweep_figure"),
     "probes.contrast.Contrast": ("contrast_view", "volcano_figure"),
     "probes.disentanglement_report.DisentanglementReport": ("disentanglement_view", "metrics_figure"),
+    "probes.disentanglement.Disentanglement": ("disentanglement_view", "single_figure"),
+    "saes.scores.Evaluation": ("prefix_view", "evaluation_figure"),
     "probes.probe_results.ProbeReport": ("probe_view", "accuracy_figure"),
     "probes.probe_results.Confusion": ("probe_view", "confusion_figure"),
     "probes.probe_results.DirectionMap": ("probe_view", "direction_figure"),
@@ -38,10 +42,15 @@ _PARTS: dict[str, tuple[str, ...]] = {
 }
 _SEVERAL = ("FaithfulnessCurve", "SpreadPlan")
 """Results whose view draws any number of them together."""
+SHOWN = tuple(sorted({name.rpartition(".")[2] for name in _VIEWS}))
+"""Kinds of results that have a figure."""
 
 
 def figure_of(result: object, theme: Theme) -> go.Figure | None:
-    """The figure of a result; None if there is none of its kind."""
+    """The figure of a result below its heading; None if there is none of its kind.
+
+    Raises: ConfigError if the result has nothing to draw.
+    """
     kind = type(result)
     found = _VIEWS.get(f"{kind.__module__}.{kind.__qualname__}")
     if found is None:
@@ -49,7 +58,8 @@ def figure_of(result: object, theme: Theme) -> go.Figure | None:
     module, name = found
     draw = getattr(import_module(f"dashboards.{module}"), name)
     figure: go.Figure = draw(*_arguments(result, kind.__name__), theme)
-    return figure
+    heading = heading_of(result)
+    return figure if heading is None else titled(figure, heading, theme)
 
 
 def _arguments(result: object, name: str) -> tuple[object, ...]:
@@ -57,5 +67,12 @@ def _arguments(result: object, name: str) -> tuple[object, ...]:
         return tuple(getattr(result, part) for part in _PARTS[name])
     if name in _SEVERAL:
         return ((result,),)
+    if name != "ProbeReport":
+        return (result,)
+    attributes = result.attributes  # type: ignore[attr-defined]
+    if not attributes:
+        raise ConfigError(
+            "got a ProbeReport without rows; expected one of at least one attribute; run the probes again"
+        )
     # Attributes of a probe report are drawn one at a time.
-    return (result, result.attributes[0]) if name == "ProbeReport" else (result,)  # type: ignore[attr-defined]
+    return (result, attributes[0])

@@ -87,6 +87,13 @@ def template(theme: Theme) -> go.layout.Template:
                 "bordercolor": theme.line,
                 "font": {"family": FONT, "size": 12, "color": theme.ink},
             },
+            # Buttons as quiet as the axes; what a drag and a double click do needs none.
+            "modebar": {
+                "bgcolor": "rgba(0,0,0,0)",
+                "color": theme.muted,
+                "activecolor": theme.accent,
+                "remove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+            },
             "annotationdefaults": {"font": {"color": theme.muted, "size": 11}, "showarrow": False},
         }
     )

@@ -90,7 +90,7 @@ def _bar(bars: Sequence[Bar], name: str, y: list[float], theme: Theme) -> go.Bar
     told = [f"{parts[name]:.3g} s, {parts[name] / sum(parts.values()):.1%}" for _, _, parts in bars]
     return go.Bar(
         x=[end - n / 2 for end, n, _ in bars], width=[n for _, n, _ in bars], y=y, name=name, customdata=told,
-        marker={"color": _colour(name, theme), "line": {"width": 0}},
+        marker={"color": part_colour(name, theme), "line": {"width": 0}},
         hovertemplate=f"{name}: %{{y:.4g}} s per million tokens<br>%{{customdata}} of the bar's time<extra></extra>",
     )  # fmt: skip
 
@@ -109,5 +109,6 @@ def _tokens(rows: Rows) -> float:
     return sum(row["tokens_per_s"] * sum(parts_of(row).values()) for row in rows)
 
 
-def _colour(name: str, theme: Theme) -> str:
+def part_colour(name: str, theme: Theme) -> str:
+    """Colour of a part of the time, the same in every figure."""
     return theme.levels[_LEVELS[name]] if name in _LEVELS else theme.muted

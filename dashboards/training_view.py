@@ -7,14 +7,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards.theme import LIGHT, Theme, end_labels, level_colours, template
+from dashboards.timeline_view import part_colour, parts_of
+from dashboards.watch_rows import SMOOTHED_ROWS, Pace
 
 Rows = Sequence[Mapping[str, float]]
 PREFIX_KEY = "loss_prefix_"
 LOG_FROM = 5
 """A loss that falls by less than this factor is easier to read on a linear axis."""
-PARTS_OF_TIME = {"harvest": "seconds_harvest", "shuffle": "seconds_shuffle", "update": "seconds_update"}
-"""Older files count shuffling with harvesting."""
-_PART_LEVELS = {"harvest": 3, "shuffle": 4, "update": 1}
+_SHARES = {"language model": "share_harvest", "text": "share_text", "shuffle": "share_shuffle", "step": "share_update"}
 Series = tuple[list[float], list[float], list[float]]
 
 
@@ -56,34 +56,48 @@ def schedule_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
     return figure
 
 
-def throughput_figure(rows: Rows, theme: Theme = LIGHT) -> go.Figure:
-    """Tokens per second above; below, where the time went."""
+def throughput_figure(rows: Rows, theme: Theme = LIGHT, *, block_tokens: int = 0) -> go.Figure:
+    """Tokens per second above; below, where the time went. Both are means over the last tokens, single rows faint.
+
+    The model runs once a block of `block_tokens`, so that single rows have its time or none; `Pace` says over how many
+    a mean is.
+    """
     figure = _stacked(theme)
     x, y, steps = _series(rows, "tokens_per_s")
-    figure.add_trace(_line(x, y, steps, "tokens/s", theme.accent), row=1, col=1)
-    timed = [row for row in rows if _seconds(row) > 0]
-    x = [row.get("n_tokens", row["step"]) for row in timed]
-    parts = {label: key for label, key in PARTS_OF_TIME.items() if any(key in row for row in timed)}
+    single = _line(x, y, steps, "single interval", theme.muted).update(opacity=0.35, line_width=1)
+    figure.add_trace(single, row=1, col=1)
+    pace = Pace(block_tokens)
+    timed = [pace.add(row) for row in rows if sum(parts_of(row).values()) > 0 and "tokens_per_s" in row]
+    x, y, steps = _series(timed, "pace")
+    figure.add_trace(_line(x, y, steps, "tokens/s, mean", theme.accent), row=1, col=1)
+    parts = {part: key for part, key in _SHARES.items() if any(row.get(key, 0) > 0 for row in timed)}
     heights, below = [], 0.0
-    for label, key in parts.items():
-        values = [row.get(key, 0.0) / _seconds(row) for row in timed]
+    for part, key in parts.items():
+        values = [row.get(key, 0.0) for row in timed]
         trace = go.Scatter(
-            x=x, y=values, mode="lines", stackgroup="time", name=label, line={"width": 0},
-            fillcolor=theme.levels[_PART_LEVELS[label]],
-            hovertemplate=f"{label} %{{y:.1%}}<extra></extra>",
+            x=x, y=values, mode="lines", stackgroup="time", name=part, line={"width": 0},
+            fillcolor=part_colour(part, theme), hovertemplate=f"{part} %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
         figure.add_trace(trace, row=2, col=1)
-        heights.append(below + values[-1] / 2)
-        below += values[-1]
+        heights.append(below + values[-1] / 2 if values else 0.0)
+        below += values[-1] if values else 0.0
     figure.update_yaxes(title_text="tokens/s", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="share of time", tickformat=".0%", range=[0, 1], row=2, col=1)
     if parts:
-        end_labels(figure, list(parts), heights, theme, yref="y2")
-    return figure.update_layout(margin_r=64)
+        # On the whole figure's scale, by which labels are kept apart.
+        top = figure.layout.yaxis2.domain[1]
+        end_labels(figure, [part.removeprefix("language ") for part in parts], [top * h for h in heights], theme)
+    figure.add_annotation(
+        text=averaged(block_tokens), x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom", yshift=6,
+        showarrow=False, font={"color": theme.muted, "size": 11},
+    )  # fmt: skip
+    return figure.update_layout(margin={"r": 64, "t": 28})
 
 
-def _seconds(row: Mapping[str, float]) -> float:
-    return sum(row.get(key, 0.0) for key in PARTS_OF_TIME.values())
+def averaged(block_tokens: int) -> str:
+    """What `Pace` takes means over, in words."""
+    blocks = f" and {2 * block_tokens:,} tokens" if block_tokens else ""
+    return f"bold: mean of at least {SMOOTHED_ROWS} intervals{blocks}; faint: single intervals"
 
 
 def _lines(

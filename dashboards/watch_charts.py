@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dashboards.training_view import PREFIX_KEY
-from dashboards.watch_rows import STATIC
+from dashboards.watch_rows import SMOOTHED_ROWS, STATIC
 from interp.health.expected import Expected
 
 MOST_OTHERS = 8
@@ -44,7 +44,9 @@ class Chart:
     """auto, zero (begins there), log (where values differ fivefold) or stack (shares that add up to one)."""
     marks: tuple[Mark, ...] = field(default=())
     floor: float | None = None
-    """What lies below is drawn at this value, so that one bad moment does not flatten the rest."""
+    """What lies below is drawn at this value, so that one bad moment does not flatten the rest; the chart says so."""
+    note: str = ""
+    """What stands below the title."""
 
 
 def charts(keys: Collection[str], expected: Expected) -> list[dict[str, Any]]:
@@ -85,12 +87,21 @@ def _fixed(keys: Collection[str], expected: Expected) -> list[Chart]:
         ),
         Chart("gradient", "Gradient norm", (Line("grad_norm", "", "accent"),), axis="log", marks=clip),
         Chart("threshold", "Threshold", (Line("threshold", "", "accent"),), axis="zero"),
-        Chart("pace", "Tokens per second", (Line("pace", "", "accent"),), kind="count", axis="zero"),
+        Chart(
+            "pace", "Tokens per second", (Line("pace", "", "accent"),), kind="count", axis="zero",
+            note=_averaged(expected),
+        ),
         Chart(
             "time", "Where the time goes",
             (Line("share_update", "step", "level-1"), Line("share_shuffle", "shuffle", "level-4"),
              Line("share_text", "text", "muted"), Line("share_harvest", "model", "level-3")),
-            kind="share", axis="stack",
+            kind="share", axis="stack", note=_averaged(expected),
         ),
         Chart("rate", "Learning rate", (Line("lr", "", "accent"),), axis="zero"),
     ]  # fmt: skip
+
+
+def _averaged(expected: Expected) -> str:
+    """The model runs once a block; `Pace` evens that out."""
+    blocks = f" and {2 * expected.block_tokens:,} tokens" if expected.block_tokens else ""
+    return f"means of at least {SMOOTHED_ROWS} intervals{blocks}"

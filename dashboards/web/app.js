@@ -12,13 +12,13 @@ import { helpDialog, startKeys } from "./keys.js";
 import { MapView } from "./map.js";
 import { overview } from "./overview.js";
 import { provenance, training } from "./provenance.js";
-import { TABS, address, followLinks, go, read } from "./router.js";
+import { NOWHERE, TABS, address, followLinks, go, meant, read } from "./router.js";
 import { SampleView } from "./sample.js";
 import { Appearance } from "./theme.js";
 import { startTooltip } from "./tooltip.js";
 import { TreeView } from "./tree.js";
 
-const CONTRACT_VERSION = 2;
+const CONTRACT_VERSION = 3;
 const NEED_FEATURES = ["features", "tree", "map", "sample", "document"];
 
 class App {
@@ -39,6 +39,7 @@ class App {
   }
 
   title(tab) {
+    if (tab === NOWHERE) return "no such page";
     if (tab === "sample") return `Sample of ${this.summary.features.sample.ids.length}`;
     return tab[0].toUpperCase() + tab.slice(1);
   }
@@ -51,6 +52,7 @@ class App {
       j: onView("step", 1),
       k: onView("step", -1),
       w: onView("widen"),
+      Escape: onView("dismiss"),
       ArrowRight: onView("unfold", true),
       ArrowLeft: onView("unfold", false),
       0: onView("whole"),
@@ -90,8 +92,10 @@ class App {
 
   async show() {
     const route = read(location.hash);
-    if (!this.tabs.includes(route.tab) && !(route.tab === "document" && this.summary.features)) route.tab = "overview";
+    if (!this.tabs.includes(route.tab) && !(route.tab === "document" && this.summary.features)) route.tab = NOWHERE;
     this.route = route;
+    // What one address lacks is not what the next one does.
+    this.views.delete(NOWHERE);
     try {
       await this.present(route.tab);
     } catch (error) {
@@ -114,7 +118,7 @@ class App {
     if (tab !== this.route.tab) return;
     if (this.main.firstElementChild !== view.element) replace(this.main, view.element);
     await view.show?.(this.route);
-    document.title = `${this.summary.run.name}: ${this.title(tab)}${this.route.id === null ? "" : ` ${this.route.id}`}`;
+    document.title = `${this.summary.run.name}: ${this.title(tab)}${this.route.id === null || !NEED_FEATURES.includes(tab) ? "" : ` ${this.route.id}`}`;
     document.documentElement.dataset.shown = tab;
     // A tab leads back to the state in which it was left.
     this.links.get(tab)?.setAttribute("href", address(this.route));
@@ -131,6 +135,7 @@ class App {
 
   async build(tab) {
     if (tab === "overview") return { element: overview(this.summary, this.figures) };
+    if (tab === NOWHERE) return { element: nowhere(this.route.path, this.tabs) };
     if (tab === "training") return { element: training(this.summary, this.figures) };
     if (tab === "provenance") return { element: provenance(this.summary) };
     const missing = tab === "map" && !this.summary.features.has.map;
@@ -144,6 +149,17 @@ class App {
     const [table, tokenIndex] = await Promise.all([this.source.table(), this.source.tokenIndex()]);
     return { summary: this.summary, step: levelStep(this.summary.features.levels), tokenIndex, ...table };
   }
+}
+
+function nowhere(path, tabs) {
+  const to = meant(path);
+  const known = to && tabs.includes(read(to).tab) ? to : null;
+  const words = TABS.includes(path.split("/")[0]) ? "This run has no such page: what it shows was not measured, or the dictionary is not nested." : "There is no page of this name.";
+  return h(
+    "div",
+    { class: "page nowhere" },
+    h("section", { role: "alert" }, h("h2", {}, `No page at #/${path}`), h("p", { class: "lead" }, words, known ? [" Did you mean ", h("a", { href: known }, known), "?"] : ""), h("p", { class: "lead" }, "Pages: ", tabs.map((tab, index) => [index ? ", " : "", h("a", { href: address({ tab }) }, tab)]), ".")),
+  );
 }
 
 async function start() {

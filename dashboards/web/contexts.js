@@ -54,8 +54,9 @@ function tokens(context, { strongest, data }, widened) {
       }),
     );
   }
-  const more = () => h("span", { class: "muted" }, "\u2026");
-  return [first > 0 ? more() : null, shown, last < texts.length ? more() : null];
+  const more = () => h("span", { class: "muted goes-on" }, "\u2026");
+  const before = first > 0 || context.position > context.peak;
+  return [before ? more() : null, shown, last < texts.length || !context.ends ? more() : null];
 }
 
 // As many whole tokens around the peak as a line has room for.

@@ -2,7 +2,7 @@
 
 import { chosenColumns, columnChooser } from "./columns.js";
 import { h, replace } from "./dom.js";
-import { QueryError, askedToken, parseQuery, sorted } from "./query.js";
+import { QueryError, askedToken, misunderstood, parseQuery, sorted } from "./query.js";
 import { go } from "./router.js";
 import { SplitView } from "./split.js";
 import { FeatureTable } from "./table.js";
@@ -62,16 +62,18 @@ export class FeaturesView extends SplitView {
     const onToken = onTokenColumn(query, this.data);
     const columns = [...onToken, ...table.columns];
     const all = Array.from({ length: table.n }, (_, feature) => feature);
+    let order = all;
     try {
-      const order = sorted(all.filter(parseQuery(query, table.columns, vocabulary, tokenIndex)), sort, columns);
-      this.table.show(order, sort, [...onToken, ...chosenColumns(table.columns, named)]);
+      order = all.filter(parseQuery(query, table.columns, vocabulary, tokenIndex));
+      this.count.classList.remove("misunderstood");
       this.count.textContent = counted(order.length, table.n);
       this.search.removeAttribute("aria-invalid");
     } catch (error) {
       if (!(error instanceof QueryError)) throw error;
       this.search.setAttribute("aria-invalid", "true");
-      this.count.textContent = error.message;
+      misunderstood(error, this.count);
     }
+    this.table.show(sorted(order, sort, columns), sort, [...onToken, ...chosenColumns(table.columns, named)]);
   }
 }
 

@@ -10,6 +10,7 @@ const writers = {
   share,
   signed,
   number,
+  precise,
   count: (value) => Math.round(value).toLocaleString("en-US"),
 };
 
@@ -44,8 +45,9 @@ export function share(value) {
   if (percent === 0) return "0%";
   const rest = 100 - percent;
   // Close to all is told from all.
-  const digits = percent > 99 && rest > 0 ? Math.min(4, Math.max(1, 1 - Math.floor(Math.log10(rest)))) : percent >= 10 ? 1 : percent >= 0.095 ? 2 : 3;
-  return percent < 0.0005 ? `${percent.toExponential(0)}%` : `${minus(percent.toFixed(digits))}%`;
+  const few = (part) => 1 - Math.floor(Math.log10(part));
+  const digits = percent > 99 && rest > 0 ? Math.min(4, Math.max(1, few(rest))) : percent >= 10 ? 1 : percent >= 0.095 ? 2 : percent >= 0.0095 ? 3 : Math.min(8, few(percent));
+  return `${minus(percent.toFixed(digits))}%`;
 }
 
 function minus(text) {
@@ -54,8 +56,8 @@ function minus(text) {
 
 export function interval(pair, kind) {
   if (!pair) return "";
-  const [low, high] = pair.map((value) => (kind === "number" ? precise(value) : writers[kind](value)));
-  return kind === "signed" ? `${low} to ${high}` : `${low.replace("%", "")}\u2013${high}`;
+  const [low, high] = pair.map((value) => writers[kind](value));
+  return `${low.replace("%", "")} to ${high}`;
 }
 
 // What must not act on the page: controls, line separators, direction marks, invisible spaces, and our own brackets' use.

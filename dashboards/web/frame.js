@@ -1,7 +1,7 @@
 // What stands around every view: the run and its key figures above, where it comes from below.
 
 import { h } from "./dom.js";
-import { precise, write } from "./format.js";
+import { write } from "./format.js";
 import { address } from "./router.js";
 
 export function header({ run, subject, headline }, { links, theme, onHelp }) {
@@ -11,7 +11,7 @@ export function header({ run, subject, headline }, { links, theme, onHelp }) {
     "header",
     {},
     h("a", { class: "run plain", href: address({ tab: "overview" }) }, run.name),
-    h("span", { class: "about muted" }, about.flatMap((part, index) => (index ? [" \u00b7 ", part] : [part]))),
+    h("span", { class: "about muted" }, about.flatMap((part, index) => [index ? "\u00a0\u00b7 " : "", h("span", { class: "part" }, part)])),
     h("span", { class: "headline" }, headline.map(keyFigure)),
     h("nav", { "aria-label": "pages" }, links),
     themeButton(theme),
@@ -19,10 +19,10 @@ export function header({ run, subject, headline }, { links, theme, onHelp }) {
   );
 }
 
-function keyFigure({ label, value, kind, unit }) {
-  const text = value === null ? "not measured" : kind === "number" ? precise(value) : write(value, kind);
+function keyFigure({ label, value, kind, unit, note }) {
+  const text = value === null ? "not measured" : write(value, kind);
   const short = unit === "nats/token" ? " nats" : "";
-  return h("span", { class: "key" }, h("span", { class: "muted" }, label), " ", h("b", {}, text, value === null ? "" : short));
+  return h("span", { class: "key", title: note }, h("span", { class: "muted" }, label), " ", h("b", {}, text, value === null ? "" : short));
 }
 
 export function themeButton(theme) {

@@ -11,6 +11,7 @@ const KEYS = [
   ["\u2190  \u2192", "tree: close, open a feature"],
   ["0", "map: all of it"],
   ["w", "widen or narrow all contexts"],
+  ["Esc", "leave a field; close the list on a narrow screen"],
   ["t", "light or dark"],
   ["?", "this help"],
 ];

@@ -3,7 +3,7 @@
 import { h, replace } from "./dom.js";
 import { queryLine } from "./features.js";
 import { chip, share } from "./format.js";
-import { QueryError, parseQuery } from "./query.js";
+import { QueryError, misunderstood, parseQuery } from "./query.js";
 import { go } from "./router.js";
 import { Scatter } from "./scatter.js";
 import { SplitView } from "./split.js";
@@ -68,16 +68,19 @@ export class MapView extends SplitView {
 
   filter(query) {
     const { table, vocabulary, tokenIndex } = this.data;
+    this.matching = this.scatter.points.map(({ id }) => id);
     try {
       const accepts = parseQuery(query, table.columns, vocabulary, tokenIndex);
-      this.matching = this.scatter.points.filter(({ id }) => accepts(id)).map(({ id }) => id);
+      this.matching = this.matching.filter(accepts);
+      this.count.classList.remove("misunderstood");
       this.scatter.highlight(query.trim() === "" ? null : new Set(this.matching));
       this.count.textContent = query.trim() === "" ? `${this.matching.length.toLocaleString("en-US")} features` : `${this.matching.length.toLocaleString("en-US")} marked`;
       this.search.removeAttribute("aria-invalid");
     } catch (error) {
       if (!(error instanceof QueryError)) throw error;
       this.search.setAttribute("aria-invalid", "true");
-      this.count.textContent = error.message;
+      misunderstood(error, this.count);
+      this.scatter.highlight(null);
     }
   }
 

@@ -7,10 +7,10 @@ const TRAINING = [
   ["loss", "Loss", "on the training stream; each prefix apart where there are several"],
   ["variance", "Explained variance", "on the training stream"],
   ["l0", "L0", "active features per token"],
-  ["dead", "Dead features", "not fired for the share of training tokens that the config names"],
+  ["dead", "Dead features", "at each step those that have not fired on the last tokens: how many, the Overview says"],
   ["schedule", "Learning rate and gradient norm", "before clipping"],
-  ["throughput", "Throughput", "and shares of the time"],
-  ["timeline", "Where the time went", "harvest (the language model and its text), shuffle and step"],
+  ["throughput", "Throughput", "tokens per second above; below the shares of the time: text, language model, shuffle, step"],
+  ["timeline", "Where the time went", "the language model, its text, shuffling and the SAE's steps"],
 ];
 
 export function provenance(summary) {

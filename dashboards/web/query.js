@@ -16,6 +16,12 @@ const OPERATORS = {
 const KEYWORDS = ["and", "or", "not"];
 const PIECE = /\s*(?:(<=|>=|!=|==|=|<|>|:)|([(),])|"((?:[^"\\]|\\.)*)"?|(\d{1,3}(?:,\d{3})+(?:\.\d+)?%?(?![^\s<>=!:(),"])|[^\s<>=!:(),"]+|!))/y;
 
+// What stands in place of the count where a query was not understood; nothing is claimed of what it matches.
+export function misunderstood(error, element) {
+  element.classList.add("misunderstood");
+  element.textContent = `Filter not understood: ${error.message}. All features are shown.`;
+}
+
 // Gives (feature) => boolean. Throws a QueryError that says what was not understood.
 export function parseQuery(text, columns, vocabulary, tokenIndex = null) {
   const pieces = split(text);

@@ -2,6 +2,7 @@
 
 export const TABS = ["overview", "features", "tree", "map", "sample", "training", "provenance"];
 const PAGES = [...TABS, "document"];
+export const NOWHERE = "nowhere";
 // Parts of a state that an address carries after "?", with the name each has there.
 const PARAMETERS = { query: "q", sort: "sort", columns: "cols", open: "open", level: "level", least: "least", zoom: "zoom", feature: "feature", at: "at", act: "act" };
 
@@ -13,7 +14,8 @@ export function read(hash) {
   const [tab, id, view] = path.split("/");
   const parameters = new URLSearchParams(asked);
   return {
-    tab: PAGES.includes(tab) ? tab : "overview",
+    tab: PAGES.includes(tab) ? tab : tab ? NOWHERE : "overview",
+    path,
     id: /^\d+$/.test(id ?? "") ? Number(id) : null,
     view: /^[a-z]+$/.test(view ?? "") ? view : "",
     ...Object.fromEntries(Object.entries(PARAMETERS).map(([part, name]) => [part, parameters.get(name) ?? ""])),
@@ -27,6 +29,13 @@ export function address(route) {
   const id = route.id ?? null;
   const path = id === null ? "" : `/${id}${route.view ? `/${route.view}` : ""}`;
   return `#/${route.tab}${path}${asked ? `?${asked}` : ""}`;
+}
+
+// The page that an address most likely meant, if any: "feature" is "features".
+export function meant(path) {
+  const [tab, ...rest] = path.split("/");
+  const page = PAGES.find((one) => one.startsWith(tab.toLowerCase()) || tab.toLowerCase().startsWith(one));
+  return page ? `#/${[page, ...rest].join("/")}` : null;
 }
 
 // Small steps replace the address, so that the back button leads to the last page, not the last keystroke.

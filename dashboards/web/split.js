@@ -9,10 +9,11 @@ export class SplitView {
     Object.assign(this, { data, source, wide: false, route: null, shown: "" });
     this.pane = h("div", { class: "pane" });
     this.tools = h("div", { class: "tools" });
-    this.list = h("div", { class: "list" }, this.tools);
-    this.toggle = h("button", { class: "quiet drawer-toggle", "aria-expanded": "false", onclick: () => this.drawer(true) }, kind);
+    this.close = h("button", { class: "quiet", title: "close (Escape)", onclick: () => this.dismiss() }, "Close");
+    this.list = h("div", { class: "list" }, h("div", { class: "drawer-head" }, h("h3", {}, kind), this.close), this.tools);
+    this.toggle = h("button", { class: "quiet drawer-toggle", "aria-expanded": "false", onclick: () => this.summon() }, kind);
     this.object = h("div", { class: "object" }, this.toggle, this.pane);
-    this.shade = h("div", { class: "shade", onclick: () => this.drawer(false) });
+    this.shade = h("div", { class: "shade", onclick: () => this.dismiss() });
     this.element = h("div", { class: `split split-${kind.toLowerCase()}` }, this.list, this.shade, this.object);
   }
 
@@ -22,7 +23,21 @@ export class SplitView {
     this.begun = true;
   }
 
+  summon() {
+    this.drawer(true);
+    this.close.focus();
+  }
+
+  dismiss() {
+    if (!this.element.classList.contains("open")) return;
+    this.drawer(false);
+    this.toggle.focus();
+  }
+
+  // Below the header, whose tabs stay in reach.
   drawer(open) {
+    const head = document.querySelector("header")?.getBoundingClientRect().bottom ?? 0;
+    if (open) this.element.style.setProperty("--drawer-top", `${Math.max(0, head)}px`);
     this.element.classList.toggle("open", open);
     this.toggle.setAttribute("aria-expanded", String(open));
   }

@@ -5,10 +5,14 @@ import { chip, number, share } from "./format.js";
 import { Rows } from "./rows.js";
 
 const LOWEST_DECADE = -5;
+// Between columns, and beside the outer ones, as in table.css.
 const GAP = 10;
-// Least width in pixels, and whether a column takes a part of what is left over.
-const WIDTHS = { level: [44], tokens: [112, "1fr"], text: [128, "1fr"], share: [62], number: [56], count: [56] };
-const OWN_WIDTHS = { feature: [50], density: [92], token_auc: [66], bigram_auc: [74], top_token: [64], neighbour: [96] };
+const PADDING = 14;
+// Least width, and whether a column takes a part of what is left over.
+const WIDTHS = { level: ["36px"], tokens: ["88px", "1fr"], text: ["128px", "1fr"], share: ["56px"], number: ["44px"], count: ["56px"] };
+// A density's is told by the style sheet: in a narrow list it has no bar.
+const OWN_WIDTHS = { feature: ["50px"], density: ["var(--density)"], token_auc: ["74px"], bigram_auc: ["80px"], top_token: ["64px"], lift: ["62px"], neighbour: ["96px"] };
+
 
 const cells = {
   level: (value, { step }) => levelBadge(value, step),
@@ -45,8 +49,8 @@ export class FeatureTable {
   show(order, sort, columns) {
     Object.assign(this, { order, columns });
     const widths = [{ key: "feature" }, ...columns].map(({ key, kind }) => OWN_WIDTHS[key] ?? WIDTHS[kind]);
-    this.element.style.setProperty("--columns", widths.map(([least, part]) => (part ? `minmax(${least}px, ${part})` : `${least}px`)).join(" "));
-    this.element.style.setProperty("--least", `${widths.reduce((sum, [least]) => sum + least + GAP, 8)}px`);
+    this.element.style.setProperty("--columns", widths.map(([least, part]) => (part ? `minmax(${least}, ${part})` : least)).join(" "));
+    this.element.style.setProperty("--least", `calc(${widths.map(([least]) => least).join(" + ")} + ${GAP * (widths.length - 1) + PADDING}px)`);
     this.element.setAttribute("aria-rowcount", order.length);
     this.drawHead(sort);
     this.rows.show(order.length);

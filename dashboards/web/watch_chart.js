@@ -59,7 +59,7 @@ class Chart {
     this.where = h("span", { class: "muted" });
     this.picture = svg("svg", { role: "img", "aria-label": this.title, height: HEIGHT });
     const head = h("figcaption", {}, h("span", { class: "name" }, this.title), this.where, this.value);
-    this.element = h("figure", { class: "chart", "data-name": this.name }, head, this.picture);
+    this.element = h("figure", { class: "chart", "data-name": this.name }, head, this.note ? h("p", { class: "muted" }, this.note) : null, this.picture);
     this.picture.addEventListener("pointermove", (event) => onPoint(this.nearest(event)));
     this.picture.addEventListener("pointerdown", (event) => onPoint(this.nearest(event)));
     this.picture.addEventListener("pointerleave", () => onPoint(null));
@@ -89,7 +89,7 @@ class Chart {
     this.cross = svg("line", { class: "cross", y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom, visibility: "hidden" });
     this.labels = svg("g", {});
     const drawn = this.axis === "stack" ? this.stacked() : this.lines.map((line) => this.line(line));
-    replace(this.picture, this.grid(), this.marked(), drawn, this.labels, this.cross);
+    replace(this.picture, this.grid(), this.marked(), drawn, this.cut(), this.labels, this.cross);
     this.read(at);
   }
 
@@ -123,6 +123,18 @@ class Chart {
 
   tick(value) {
     return this.axis === "stack" ? `${Math.round(100 * value)}%` : short(value);
+  }
+
+  // Where values below the floor were drawn at it: how low they really go.
+  cut() {
+    if (this.floor === null) return null;
+    const lowest = Math.min(...this.lines.flatMap((line) => this.low(line.key)).filter((value) => value !== null));
+    if (!(lowest < this.floor)) return null;
+    const y = this.y(this.floor);
+    return [
+      svg("line", { class: "mark", x1: MARGIN.left, x2: this.right, y1: y, y2: y }),
+      svg("text", { class: "tick cut", x: this.right, y: y - 4, "text-anchor": "end" }, `cut off below ${short(this.floor)}; lowest ${written(this.kind, lowest)}`),
+    ];
   }
 
   marked() {

@@ -45,6 +45,16 @@ def test_bars_have_the_scores_and_their_intervals(report, theme):
     assert figure.data[1].y[METRICS.index(INFO_M)] is None
 
 
+def test_a_score_without_an_interval_has_no_cap(report):
+    """Plotly draws a missing length as a cap of no height, and leaves out what is no number."""
+    (bar, _), scores = metrics_figure(report).data, report.arms[0].scores
+    without = {i for i, metric in enumerate(METRICS) if scores[metric].interval is None}
+    assert {METRICS[i][:3] for i in without} == {"DCI"}
+    for lengths in (bar.error_y.array, bar.error_y.arrayminus):
+        assert {i for i, length in enumerate(lengths) if not isinstance(length, float)} == without
+        assert all(isinstance(lengths[i], str) for i in without)
+
+
 def test_the_heat_map_has_the_best_codes_of_each_factor_by_their_ids(report):
     (heat,) = information_figure(report).data
     share = report.arms[0].information / report.arms[0].entropies
@@ -73,3 +83,5 @@ def test_the_page_is_one_safe_file_that_holds_every_figure(report):
 
 def test_a_notebook_shows_it(report):
     assert len(show(report).data) == 2
+    (alone,) = show(report.arms[0]).data
+    assert alone.y == metrics_figure(report).data[0].y

@@ -84,5 +84,23 @@ def test_the_page_needs_nothing_from_elsewhere_and_tokens_cannot_break_it() -> N
     assert "No interval" in page
 
 
+def test_a_narrow_grid_has_room_for_its_labels_and_for_buttons() -> None:
+    """Where labels need more than a figure has beside its cells, Plotly writes the axis's title over them."""
+    labels = tuple(f"blocks.{layer}.attn head {head}" for layer in range(3) for head in range(8))
+    axes = (Axis("component", labels), Axis("position", ("all",)))
+    layout = effect_heatmap(EffectGrid(axes, np.zeros((24, 1)), None, "", "", "", 1)).layout
+    assert layout.width >= 7 * len(labels[0]) + 64 + 90
+    assert layout.width >= 440
+    assert layout.margin.t >= 30
+    assert effect_heatmap(made_grid(3, 4, 2)).layout.margin.t >= 30 + 20
+    assert layout.template.layout.yaxis.automargin
+    assert layout.template.layout.modebar.bgcolor == "rgba(0,0,0,0)"
+
+
+def test_panels_whose_tokens_would_touch_stand_below_each_other() -> None:
+    domains = {tuple(effect_heatmap(made_grid(3, 4, 13)).layout[axis].domain) for axis in ("xaxis", "xaxis2", "xaxis3")}
+    assert domains == {(0.0, 1.0)}
+
+
 def test_a_notebook_shows_a_grid() -> None:
     assert show(made_grid(2, 3)).data[0].type == "heatmap"

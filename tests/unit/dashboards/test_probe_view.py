@@ -131,7 +131,7 @@ def test_a_notebook_shows_each_result_as_its_view(report):
         (report.directions[0], direction_figure(report.directions[0])),
         (report.texts[0], token_figure(report.texts[0])),
     ):
-        assert show(result).to_json() == drawn.to_json()
+        assert show(result).data == drawn.data
 
 
 def test_what_was_not_measured_is_said_and_not_drawn(report):

@@ -38,7 +38,7 @@ def test_the_line_and_the_band_are_the_results():
     figure = dose_response_figure(result)
     low, high, own = figure.data
     np.testing.assert_allclose(own.y, result.effect.value)
-    assert show(result).to_json() == figure.to_json()
+    assert show(result).data == figure.data
     np.testing.assert_allclose(own.error_y.array, 0.1)
     np.testing.assert_allclose([low.y, high.y], result.arms[0].band())
     assert {a.text for a in figure.layout.annotations} >= {"feature 3", "20 matched"}
