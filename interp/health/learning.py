@@ -48,8 +48,22 @@ def _trailing(bad: Sequence[bool] | np.ndarray) -> int:
 
 
 def negative_variance(rows: Rows, expected: Expected) -> Alert | None:
-    """Explained variance below zero and not rising, after ten rows and a tenth of the run; far below, at once."""
+    """Explained variance below zero and not rising, after ten rows and a tenth of the run; far below, at once. At the
+    end of the run, rising too."""
     rows = having(rows, "explained_variance")
+    return _stays_below_zero(rows, expected) or _ended_below_zero(rows, expected)
+
+
+def _ended_below_zero(rows: Rows, expected: Expected) -> Alert | None:
+    if not rows or rows[-1]["explained_variance"] >= 0 or expected.progress(rows[-1]["step"]) != 1:
+        return None
+    now = _written(rows[-1]["explained_variance"])
+    seen = f"The run ended at an explained variance of {now}: the mean alone reconstructs better"
+    advice = "give it more --tokens, or a higher --schedule.lr"
+    return alert("variance", "critical", seen, advice, since=rows[-1])
+
+
+def _stays_below_zero(rows: Rows, expected: Expected) -> Alert | None:
     begun = since(rows, lambda row: row["explained_variance"] < 0, at_least=5)
     if begun is None or len(rows) < 10:
         return None

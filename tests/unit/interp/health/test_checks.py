@@ -62,6 +62,10 @@ TROUBLES = {
     "variance far below zero, early": (
         "variance", "critical", changed("explained_variance", -40.0, last=12, n=12), EXPECTED, "is -40:",
     ),
+    "variance still below zero at the end of a short run": (
+        "variance", "critical", changed("explained_variance", lambda x, far: far - 1.5, last=8, n=8),
+        replace(EXPECTED, n_steps=160), "ended at an explained variance of -0.500",
+    ),
     "variance that fell": (
         "stuck", "warning", changed("explained_variance", lambda x, far: max(0.05, x - 2 * far), last=60),
         STEERED, "has fallen to 0.050",
