@@ -27,7 +27,18 @@ from saes.origin import Origin, open_origin
 from saes.sharded import ShardedSAE
 from saes.sharded_create import check_spreads, create_sharded
 from saes.sharded_state import gather_state, gather_weights, scatter_state, scatter_weights
-from saes.training import SAMPLE_TOKENS, Fit, Start, empty_sae, find_start, finish_fit, open_run, shuffled, start_sae
+from saes.training import (
+    SAMPLE_TOKENS,
+    Fit,
+    Start,
+    empty_sae,
+    find_start,
+    finish_fit,
+    open_run,
+    shuffled,
+    start_sae,
+    tell_repeats,
+)
 from saes.training import TrainConfig as TrainConfig
 from saes.warm_start import warm_start
 
@@ -88,6 +99,7 @@ def train_on_ranks(
         }
         if ranks.first:
             fit_in_folder(run, fit.task, fit.optimiser, batches, label=f"train on {ranks.n} ranks", **settings)
+            tell_repeats(batches)
         else:
             follow(fit.task, fit.optimiser, batches, **settings)
     _finish(fit, run, origin)

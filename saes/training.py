@@ -1,5 +1,6 @@
 """`interp train`: from a config to a run folder with a trained SAE. Composes the parts; holds no mathematics."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -111,8 +112,18 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
             state=state,
             more=fit.row,
         )
+        tell_repeats(batches)
     finish_fit(fit)
     return fit.run
+
+
+def tell_repeats(batches: ShuffledActivations) -> None:
+    """Say on standard error where a run has read its text more than once."""
+    if n_read := batches.cursor().get("source_epoch", 0):
+        text = (
+            f"the text was read {n_read} times and more, being shorter than --tokens; give more text, or fewer tokens"
+        )
+        print(f"train: {text}", file=sys.stderr, flush=True)
 
 
 def shuffled(config: TrainConfig, origin: Origin) -> ShuffledActivations:
