@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from interp.errors import ConfigError
 
@@ -93,7 +94,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({_one_line(error)}); give the path of a YAML text file") from None
     except (yaml.YAMLError, ValueError) as error:
         # A ValueError is a date that does not exist.
-        raise ConfigError(f"{path}: not valid YAML ({_one_line(error)})") from None
+        told = _one_line(error).replace(' in "<unicode string>"', "")
+        raise ConfigError(f"{path}: not valid YAML ({told})") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -120,15 +122,26 @@ def _set_dotted(values: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _explain(cls: type[Config], error: ValidationError) -> str:
-    first = error.errors()[0]
-    dotted = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
+    """All that is wrong, in one line: unknown keys first, since one of them may be the key that is missing."""
+    order = {"extra_forbidden": 0, "missing": 2}
+    told: dict[str, str] = {}
+    for one in sorted(error.errors(), key=lambda one: order.get(one["type"], 1)):
+        dotted = ".".join(str(part) for part in one["loc"])
+        # Of a field that takes several kinds, each kind says why it does not fit: the first is enough.
+        field = next((name for name, _ in cls.leaves() if dotted.startswith(f"{name}.")), dotted)
+        told.setdefault(field, _explain_one(cls, one))
+    return "; also ".join(told.values())
+
+
+def _explain_one(cls: type[Config], one: ErrorDetails) -> str:
+    dotted = ".".join(str(part) for part in one["loc"])
+    if one["type"] == "extra_forbidden":
         return f"unknown key {dotted!r}; {closest(dotted, [name for name, _ in cls.leaves()])}"
-    if first["type"] == "missing":
+    if one["type"] == "missing":
         return f"{dotted!r} is missing; add it to the file or give --{dotted.replace('_', '-')}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = one["msg"].removeprefix("Value error, ")
     where = f"{dotted}: " if dotted else ""
-    got = "" if isinstance(first["input"], dict) else f"got {first['input']!r}; "
+    got = "" if isinstance(one["input"], dict) else f"got {one['input']!r}; "
     return f"{where}{got}{message[:1].lower()}{message[1:]}"
 
 

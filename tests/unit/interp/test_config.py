@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 from pydantic import Field
 
@@ -17,6 +19,11 @@ class Outer(Config):
     tokens: TokenCount = 100
     """How long."""
     inner: Inner = Inner()
+
+
+class Several(Outer):
+    at: Literal["last"] | int = "last"
+    """Where."""
 
 
 def test_flags_override_the_file(tmp_path):
@@ -65,6 +72,11 @@ def test_configs_do_not_change():
         ("name: a\ninner: {k: 0}\n", "inner.k: got 0"),
         ("name: a\ninner: {k: two}\n", "inner.k: got 'two'"),
         ("inner: {k: 2}\n", "'name' is missing"),
+        (
+            "nmae: b\ninner: {k: 0}\n",
+            "unknown key 'nmae'; did you mean 'name'?; also inner.k: got 0; input should be greater than or equal "
+            "to 1; also 'name' is missing",
+        ),
         ("name: a\ninner: 5\n", "inner: got 5"),
         ("- 1\n", "got a YAML list"),
         ("name: [\n", "not valid YAML"),
@@ -78,6 +90,22 @@ def test_a_bad_file_is_told_in_one_line(tmp_path, text, message):
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_each_field_says_once_what_is_wrong():
+    """A field of several kinds fails for each of them."""
+    with pytest.raises(ConfigError) as told:
+        Several(name="a", at="x", tokens="some")
+    first, second = str(told.value).split("; also ")
+    assert first.startswith("Several: tokens: got 'some'")
+    assert second.startswith("at.")
+
+
+def test_bad_yaml_is_told_by_line_and_column(tmp_path):
+    (tmp_path / "c.yaml").write_text("name: [1\nk: 2\n")
+    with pytest.raises(ConfigError, match=r"line 1, column 7.*line 2, column 2") as told:
+        Outer.load(tmp_path / "c.yaml")
+    assert "unicode string" not in str(told.value)
 
 
 def test_missing_and_binary_files_are_told(tmp_path):
