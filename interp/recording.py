@@ -89,6 +89,7 @@ class ProgressLines:
         self._live = self._console.is_terminal
         self._label, self._total = label, total
         self._between, self._last = seconds_between_lines, time.monotonic()
+        self._line = ""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         more = (TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
         self._progress = Progress(*columns, *more, console=self._console, disable=not self._live)
@@ -105,10 +106,11 @@ class ProgressLines:
         """Tell how far it is; plain lines are spaced out in time, the last one always comes."""
         self._progress.update(self._task, completed=done, note=note)
         late = time.monotonic() - self._last >= self._between
-        if not self._live and (late or (self._total is not None and done >= self._total)):
-            self._last = time.monotonic()
-            of = "" if self._total is None else f"/{self._total:,}"
-            print(f"{self._label}: {done:,}{of} {note}".rstrip(), file=sys.stderr, flush=True)
+        of = "" if self._total is None else f"/{self._total:,}"
+        line = f"{self._label}: {done:,}{of} {note}".rstrip()
+        if not self._live and line != self._line and (late or (self._total is not None and done >= self._total)):
+            self._last, self._line = time.monotonic(), line
+            print(line, file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar where there is one."""
@@ -175,16 +177,23 @@ def shown(
 ) -> Iterator[StepDone]:
     """The steps that `record` gives, with their progress for a person; `start` counts those that were done before.
 
-    Troubles are told as they arise, held to what is `expected`.
+    Troubles are told as they arise, held to what is `expected`. The last line tells the tokens per second of all these
+    steps, waits and writing included; the others that of the steps since the line of metrics before.
     """
     watch = HealthWatch(expected or Expected())
+    began, n_tokens = time.monotonic(), 0
+    over = f"since step {start:,}" if start else "over the whole run"
     with ProgressLines(label, n_steps, done=start) as progress:
         for done, row in steps:
+            n_tokens += done.report.n_tokens
             if row is not None:
                 code = done.report.code
                 for alert in watch.add(row, d_sae=None if code is None else code.d_sae):
                     progress.say(f"{alert.level}: {alert.line()}")
-                progress.show(done.step, _note(row))
+                rate = f"{row['tokens_per_s']:,.0f} tokens/s"
+                if done.step == n_steps:
+                    rate = f"{n_tokens / max(time.monotonic() - began, 1e-9):,.0f} tokens/s {over}"
+                progress.show(done.step, f"{_note(row)}  {rate}")
             yield done
 
 
@@ -228,4 +237,4 @@ def _note(row: dict[str, Any]) -> str:
     shown = [f"loss {row['loss']:.4g}"] if "loss" in row else []
     shown += [f"EV {row['explained_variance']:.3f}"] if "explained_variance" in row else []
     shown += [f"L0 {row['l0']:.1f}"] if "l0" in row else []
-    return "  ".join([*shown, f"{row['tokens_per_s']:,.0f} tokens/s"])
+    return "  ".join(shown)

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,13 @@ def test_the_last_line_always_comes(capsys):
         for done in (1, 2, 3):
             progress.show(done)
     assert capsys.readouterr().err == "train: 3/3\n"
+
+
+def test_what_was_told_already_is_not_told_again(capsys):
+    with ProgressLines("texts", 2) as progress:
+        for _ in range(3):
+            progress.show(2)
+    assert capsys.readouterr().err == "texts: 2/2\n"
 
 
 def test_each_stage_has_a_bar_of_its_own(capsys):
@@ -102,6 +110,25 @@ def test_troubles_are_told_once_as_they_arise(capsys):
     told = [line for line in capsys.readouterr().err.splitlines() if "critical" in line]
     assert len(told) == 1
     assert told[0].startswith("train: critical: Explained variance is -0.500")
+
+
+@pytest.mark.parametrize(("start", "told"), [(0, "over the whole run"), (2, "since step 2")])
+def test_the_last_line_tells_the_rate_of_the_run(capsys, monkeypatch, start, told):
+    """Half a second a step of 100 tokens, though the last interval says 10 tokens/s."""
+    now = [1000.0]
+    monkeypatch.setattr("interp.recording.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def steps():
+        for done in list(_steps(4, update=0.1))[start:]:
+            now[0] += 0.5
+            yield done, _row(done.step)
+
+    assert len(list(shown(steps(), label="train", n_steps=4, start=start))) == 4 - start
+    assert capsys.readouterr().err == f"train: 4/4 loss 5  200 tokens/s {told}\n"
+
+
+def _row(n):
+    return {"step": n, "n_tokens": 100 * n, "loss": 5.0, "tokens_per_s": 10.0}
 
 
 def _bad_row(n):
