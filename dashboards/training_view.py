@@ -89,15 +89,15 @@ def throughput_figure(rows: Rows, theme: Theme = LIGHT, *, block_tokens: int = 0
         end_labels(figure, [part.removeprefix("language ") for part in parts], [top * h for h in heights], theme)
     figure.add_annotation(
         text=averaged(block_tokens), x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom", yshift=6,
-        showarrow=False, font={"color": theme.muted, "size": 11},
+        showarrow=False, font={"color": theme.muted, "size": 11}, align="left",
     )  # fmt: skip
-    return figure.update_layout(margin={"r": 64, "t": 28})
+    return figure.update_layout(margin={"r": 64, "t": 44})
 
 
 def averaged(block_tokens: int) -> str:
     """What `Pace` takes means over, in words."""
-    blocks = f" and {2 * block_tokens:,} tokens" if block_tokens else ""
-    return f"bold: mean of at least {SMOOTHED_ROWS} intervals{blocks}; faint: single intervals"
+    blocks = f"<br>and {2 * block_tokens:,} tokens" if block_tokens else ""
+    return f"bold: mean of the last {SMOOTHED_ROWS} intervals or more{blocks}; faint: single"
 
 
 def _lines(

@@ -104,4 +104,4 @@ def _fixed(keys: Collection[str], expected: Expected) -> list[Chart]:
 def _averaged(expected: Expected) -> str:
     """The model runs once a block; `Pace` evens that out."""
     blocks = f" and {2 * expected.block_tokens:,} tokens" if expected.block_tokens else ""
-    return f"means of at least {SMOOTHED_ROWS} intervals{blocks}"
+    return f"means of the last {SMOOTHED_ROWS} intervals or more{blocks}"

@@ -236,5 +236,5 @@ def evaluation(prefixes: list[int]) -> dict[str, Any]:
                                "recovered_vs_zero": 0.83, "recovered_vs_mean": 0.79},
         },
         "mask_policy": {"mask_bos": True, "mask_special": True}, "model_hash": "5b1f" * 16,
-        "data": {"name": "embedded", "split": "heldout", "content_hash": "90ce" * 16},
+        "data": TRAINING_DATA | {"split": {"by": "document hash", "heldout_share": 0.05, "used": "heldout"}},
     }  # fmt: skip

@@ -7,7 +7,7 @@ const TRAINING = [
   ["loss", "Loss", "on the training stream; each prefix apart where there are several"],
   ["variance", "Explained variance", "on the training stream"],
   ["l0", "L0", "active features per token"],
-  ["dead", "Dead features", "at each step those that have not fired on the last tokens: how many, the Overview says"],
+  ["dead", "Dead features", "not fired for the share of training tokens that the config names"],
   ["schedule", "Learning rate and gradient norm", "before clipping"],
   ["throughput", "Throughput", "tokens per second above; below the shares of the time: text, language model, shuffle, step"],
   ["timeline", "Where the time went", "the language model, its text, shuffling and the SAE's steps"],
@@ -32,5 +32,12 @@ export function provenance(summary) {
 export function training(summary, figures) {
   const shown = TRAINING.filter(([name]) => summary.figures.includes(name));
   if (shown.length === 0) return h("div", { class: "page" }, h("p", { class: "muted" }, "Not measured: the run has written no metrics yet."));
-  return h("div", { class: "page grid" }, shown.map(([name, title, note]) => figures.place(name, title, note)));
+  const told = (name, note) => (name === "dead" ? deadNote(summary, note) : note);
+  return h("div", { class: "page grid" }, shown.map(([name, title, note]) => figures.place(name, title, told(name, note))));
+}
+
+// On how much text, where the run says.
+function deadNote({ never_fired: { rows } }, otherwise) {
+  const own = rows.find(({ key }) => key === "training");
+  return own ? `at each step, those that have not fired on the ${own.n_tokens.toLocaleString("en-US")} tokens before it` : otherwise;
 }

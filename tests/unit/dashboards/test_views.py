@@ -11,7 +11,7 @@ from dashboards.activation_view import activation_figure
 from dashboards.density_view import density_figure
 from dashboards.map_view import map_figure
 from dashboards.prefix_view import prefix_figure
-from dashboards.theme import DARK, LIGHT, end_labels, level_colours
+from dashboards.theme import DARK, LABEL_GAP, LIGHT, end_labels, level_colours
 from dashboards.training_view import l0_figure, loss_figure, throughput_figure
 from interp.errors import ShapeError
 from tests.invented_run import evaluation, invented_features, invented_layout, training_rows
@@ -64,21 +64,45 @@ def test_rows_without_the_metric_are_left_out():
 
 def test_shares_of_time_add_up_to_one(rng):
     rows = training_rows(rng, PREFIXES)
-    _, harvest, shuffle, update = throughput_figure(rows).data
-    assert np.allclose(np.add(np.add(harvest.y, shuffle.y), update.y), 1.0)
-    assert np.allclose(
-        shuffle.y, [row["seconds_shuffle"] / (1.1 + row["seconds_shuffle"] + row["seconds_update"]) for row in rows]
-    )
+    shares = {trace.name: np.array(trace.y) for trace in throughput_figure(rows).data if trace.stackgroup}
+    assert list(shares) == ["language model", "shuffle", "step"]
+    assert np.allclose(sum(shares.values()), 1.0)
+    last = [row["seconds_shuffle"] / (1.1 + row["seconds_shuffle"] + row["seconds_update"]) for row in rows[-5:]]
+    assert min(last) <= shares["shuffle"][-1] <= max(last)
 
 
 def test_rows_from_before_shuffling_was_timed_have_two_parts(rng):
     rows = [
         {key: value for key, value in row.items() if key != "seconds_shuffle"} for row in training_rows(rng, PREFIXES)
     ]
-    _, harvest, update = throughput_figure(rows).data
-    assert [harvest.name, update.name] == ["harvest", "update"]
-    assert np.allclose(np.add(harvest.y, update.y), 1.0)
-    assert len(throughput_figure([{"step": 1, "loss": 1.0}]).data) == 1
+    shares = {trace.name: np.array(trace.y) for trace in throughput_figure(rows).data if trace.stackgroup}
+    assert list(shares) == ["language model", "step"]
+    assert np.allclose(sum(shares.values()), 1.0)
+    assert not any(len(trace.y) for trace in throughput_figure([{"step": 1, "loss": 1.0}]).data)
+
+
+def test_a_model_that_runs_in_bursts_does_not_make_the_pace_a_sawtooth():
+    """Blocks of three intervals, harvested in the first of each: the mean over two blocks is the same throughout."""
+    rows = [
+        {"step": n, "n_tokens": 1000 * n, "tokens_per_s": 1000 / seconds, "seconds_harvest": seconds - 1.0,
+         "seconds_update": 1.0}
+        for n, seconds in enumerate([7.0, 1.0, 1.0] * 8, start=1)
+    ]  # fmt: skip
+    traces = {trace.name: trace for trace in throughput_figure(rows, block_tokens=3000).data}
+    settled = np.array(traces["tokens/s, mean"].y)[6:]
+    assert np.allclose(settled, 1000 / 3.0)
+    assert list(traces["single interval"].y) == [row["tokens_per_s"] for row in rows]
+    notes = " ".join(note.text for note in throughput_figure(rows, block_tokens=3000).layout.annotations)
+    assert "mean of the last 5 intervals or more<br>and 6,000 tokens" in notes
+
+
+def test_labels_of_small_shares_do_not_touch():
+    row = {"step": 1, "n_tokens": 10, "tokens_per_s": 1.0, "seconds_harvest": 1.0, "seconds_text": 0.01}
+    figure = throughput_figure([row | {"seconds_shuffle": 0.01, "seconds_update": 0.5}])
+    heights = sorted(note.y for note in figure.layout.annotations if note.text in ("model", "text", "shuffle", "step"))
+    assert len(heights) == 4
+    assert all(note.yref == "paper" for note in figure.layout.annotations)
+    assert min(np.diff(heights)) >= 0.99 * LABEL_GAP
 
 
 def test_prefix_panels_hold_every_width():
