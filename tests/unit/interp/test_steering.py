@@ -27,6 +27,7 @@ from interp.steering import SteeringScene, dose_response, reach, steer
 from interp.steering_results import DoseResponse
 from tests.families import tiny_model
 from tests.specimens import random_sae
+from tests.unchecked import unchecked
 from tests.wirings import random_transcoder
 
 RESID = "blocks.1.hook_resid_post"
@@ -197,6 +198,15 @@ def test_a_strength_that_is_not_finite_is_refused(model, prompts, bad):
         dose_response(model, direction, prompts, LOGIT_DIFFERENCE, strengths=[0.0, bad])
     with pytest.raises(ConfigError, match=f"strength: got {bad}; expected finite"), steer(model, direction, bad):
         pass
+
+
+@pytest.mark.parametrize("vector", [np.ones(16), [1.0] * 16, torch.ones(16, dtype=torch.int64)])
+def test_a_vector_of_another_kind_is_refused(vector):
+    with (
+        pytest.raises(ConfigError, match=r"expected a tensor of floating-point numbers: torch\.as_tensor"),
+        unchecked(),
+    ):
+        Direction(RESID, vector)
 
 
 def test_directions_are_kept_and_checked(model, tmp_path):
