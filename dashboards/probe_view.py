@@ -212,7 +212,9 @@ def token_figure(text: ScoredText, theme: Theme = LIGHT) -> go.Figure:
     # Positions, not token strings: repeated tokens must not merge.
     figure.update_xaxes(tickvals=at, ticktext=[token.strip() for token in text.tokens], tickangle=-60, showgrid=False)
     figure.update_yaxes(showgrid=False, tickmode="linear")
-    return _framed(figure, theme, height=140 + 18 * len(text.classes), legend=False)
+    # Plotly drops margins that leave too little between them: long tokens need a taller figure.
+    longest = max(len(token.strip()) for token in text.tokens)
+    return _framed(figure, theme, height=140 + 18 * len(text.classes) + 6 * max(0, longest - 8), legend=False)
 
 
 def short_site(name: str) -> str:

@@ -146,8 +146,9 @@ def causal_sweep_figure(sweep: CausalSweep, theme: Theme = LIGHT, *, most: int =
         figure.update_xaxes(title_text="value of the code", **place)
     figure.update_yaxes(title_text="ATE", col=1)
     figure.update_layout(
-        template=template(theme), margin={"t": 56}, showlegend=True, legend={"y": 1.1, "traceorder": "reversed"}
-    )
+        template=template(theme), margin={"t": 56}, showlegend=True,
+        legend={"y": 1.0, "yref": "container", "yanchor": "top", "traceorder": "reversed"},
+    )  # fmt: skip
     return figure
 
 

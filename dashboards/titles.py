@@ -134,6 +134,14 @@ def _confusion(found: Any) -> Heading:
     return f"{_capital(found.attribute)}: answers by class", f"{found.site}, held out by {found.split}"
 
 
+def _directions(found: Any) -> Heading:
+    return "Cosines between the directions of classes", found.site
+
+
+def _prompt(_: Any) -> Heading:
+    return "Codes on a prompt", "the most similar code of each codebook at each token; strong colour: rare elsewhere"
+
+
 def _scored(text: Any) -> Heading:
     return f"Probability of each {text.attribute}", f"{text.site}, document {text.document}; dots mark the true class"
 
@@ -156,6 +164,8 @@ _HEADINGS: dict[str, Callable[[Any], Heading]] = {
     "Disentanglement": _single,
     "ProbeReport": _probes,
     "Confusion": _confusion,
+    "DirectionMap": _directions,
+    "PromptGrid": _prompt,
     "ScoredText": _scored,
     "Evaluation": _evaluation,
 }

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,6 +133,13 @@ def test_a_notebook_shows_each_result_as_its_view(report):
         (report.texts[0], token_figure(report.texts[0])),
     ):
         assert show(result).data == drawn.data
+        assert show(result).layout.title.text
+
+
+def test_long_tokens_have_room_below_the_classes(report):
+    text = report.texts[0]
+    short, long = (replace(text, tokens=("x" * n, *["y"] * (len(text.tokens) - 1))) for n in (8, 40))
+    assert token_figure(long).layout.height - token_figure(short).layout.height >= 5 * 32
 
 
 def test_what_was_not_measured_is_said_and_not_drawn(report):
