@@ -1,5 +1,6 @@
 """The `interp` command. Figures go to standard output, everything else to standard error."""
 
+import re
 import sys
 from importlib.metadata import version
 
@@ -85,9 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
         done = cli.main(arguments, prog_name="interp", standalone_mode=False)
         return done if isinstance(done, int) else 0
     except InterpError as error:
-        return _say(str(error))
+        return _say(_in_own_flags(str(error), words))
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "interp"
+        path = error.ctx.command_path if error.ctx else " ".join(("interp", *_named(words)[0]))
         return _say(f"{error.format_message()} (see `{path} --help`)")
     except click.ClickException as error:
         return _say(error.format_message())
@@ -95,6 +96,30 @@ def main(arguments: list[str] | None = None) -> int:
         go_on = next((text for name, text in _GO_ON.items() if words[: len(name)] == name), "")
         print(f"interp: interrupted{go_on}", file=sys.stderr)
         return 130
+
+
+def _named(words: tuple[str, ...]) -> tuple[list[str], click.Command]:
+    """The command that a line names, with the words that name it."""
+    names: list[str] = []
+    command: click.Command = cli
+    for word in words:
+        inner = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+        if inner is None:
+            break
+        names.append(word)
+        command = inner
+    return names, command
+
+
+def _in_own_flags(message: str, words: tuple[str, ...]) -> str:
+    """Settings of text under the command's own flags: --text-field where there is no --data.text-field."""
+    flags = {name for parameter in _named(words)[1].params for name in parameter.opts}
+
+    def own(found: re.Match[str]) -> str:
+        short = f"--{found[1]}"
+        return short if found[0] not in flags and short in flags else found[0]
+
+    return re.sub(r"--data\.([\w-]+)", own, message)
 
 
 def _say(message: str) -> int:

@@ -6,7 +6,7 @@ import click
 
 from dashboards.attribution_page import write_attribution_page
 from interp.attribution_check import SUMMARY, AttributionCheck, check_attribution
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, print_page
 from interp.components import Component, Kind, block_components
 from interp.errors import ConfigError
 from interp.example_pairs import pronoun_pairs
@@ -87,9 +87,11 @@ def command(
         write_attribution_page(checks, out / "attribution.html")
     if as_json:
         print_facts("", facts, as_json=True)
-    else:
-        title = f"Attribution against patching, {len(pairs)} pairs, {model.name}"
-        print_grid(title, SUMMARY, [check.summary() for check in checks])
+        return
+    title = f"Attribution against patching, {len(pairs)} pairs, {model.name}"
+    print_grid(title, SUMMARY, [check.summary() for check in checks])
+    if out is not None:
+        print_page(out / "attribution.html")
 
 
 def _kinds(named: str) -> list[Kind]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from interp.causal_sweep import CausalSweep, causal_sweep, model_response
 from interp.cli.evaluate import COUNT
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, print_page
 from interp.cli.sweep_options import numbers_in, refuse_given
 from interp.errors import ConfigError
 from interp.example_pairs import pronoun_pairs
@@ -88,7 +88,7 @@ def command(
         title = f"{outcome}: slope over ±{reach:g}, {result.n_samples} prompts"
         print_grid(title, ("", "slope", "95% interval", "monotone"), result.rows(index))
     if page is not None:
-        print(f"page  {page.resolve().as_uri()}")
+        print_page(page)
 
 
 def _prompts(model: Model, path: Path | None, answer: str | None, foil: str | None) -> Prompts:

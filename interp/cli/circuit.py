@@ -8,7 +8,7 @@ import click
 
 from dashboards.circuit_page import write_circuit_page
 from interp.circuits import Circuit
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, print_page
 from interp.faithfulness import FaithfulnessCurve
 from interp.outcomes import OUTCOMES
 from interp.recording import progress_of_stages
@@ -94,8 +94,10 @@ def command(run_folders: tuple[Path, ...], out: Path | None, as_json: bool, **op
         write_circuit_page(circuit, out / "circuit.html")
     if as_json:
         print_facts("", circuit.to_json(), as_json=True)
-    else:
-        _print(circuit)
+        return
+    _print(circuit)
+    if out is not None:
+        print_page(out / "circuit.html")
 
 
 def _print(circuit: Circuit) -> None:

@@ -8,6 +8,7 @@ import click
 from interp.cli.codebook_run import open_codes, provenance_of, record_of, texts_of
 from interp.cli.codebook_steer import command as steer
 from interp.cli.evaluate import COUNT
+from interp.cli.lazy import ToldGroup
 from interp.cli.options import ConfigCommand, config_options, overrides_from
 from interp.cli.output import json_option, make_place, print_facts, print_grid
 from interp.codebooks.config import CodebookConfig
@@ -60,7 +61,7 @@ Examples:
 """
 
 
-@click.group("codebook", epilog=_EXAMPLES)
+@click.group("codebook", cls=ToldGroup, epilog=_EXAMPLES)
 def command() -> None:
     """Finetune a model with discrete codes inside, find what codes are about, and steer by them.
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from interp.cli.codebook_run import open_codes, provenance_of, record_of, texts_of
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, print_page
 from interp.codebooks.files import CodebookModel
 from interp.codebooks.names import CodeName
 from interp.codebooks.precision import halves
@@ -98,6 +98,8 @@ def command(
         print_grid(f"{pattern!r} behind {prompt!r}, {texts} texts", COLUMNS, result.rows())
         print_grid("Texts", ("", ""), [("steered", text.replace("\n", "↵")) for text in result.texts[:4]])
         print_facts("", {}, as_json=False, shown=result.shown())
+        if out is not None:
+            print_page(out / "steering.html")
 
 
 def _where(text: str) -> Any:

@@ -7,7 +7,7 @@ import click
 
 from dashboards.contrast_view import contrast_page
 from interp.cli.evaluate import SEED
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, print_page, shown_token
 from interp.errors import ConfigError
 from interp.recording import progress_of_stages
 from interp.storage import make_folder, write_text
@@ -100,8 +100,10 @@ def command(
         write_text(page, contrast_page(found))
     if as_json:
         print_facts("", found.to_json(), as_json=True)
-    else:
-        _print(found, top)
+        return
+    _print(found, top)
+    if page is not None:
+        print_page(page)
 
 
 def _source(run: str | None, model_name: str | None, hook: str | None, device: str) -> Source:
@@ -130,10 +132,11 @@ def _print(found: Contrast, top: int) -> None:
 
 
 def _strongest(found: Contrast, feature: int) -> str:
-    """The strongest token with the one before it, of either set."""
+    """The strongest token of either set, marked, behind the two before it."""
     contexts = [c for one in found.evidence if one.feature == feature for c in (*one.a, *one.b)]
     if not contexts:
         return ""
     best = max(contexts, key=lambda context: context.value)
-    shown = best.token_ids[max(0, best.peak - 2) : best.peak + 1]
-    return " ".join("".join(found.vocabulary.get(token, "") for token in shown).split())
+    before = "".join(found.vocabulary.get(token, "") for token in best.token_ids[max(0, best.peak - 2) : best.peak])
+    peak = found.vocabulary.get(best.token_ids[best.peak], "")
+    return f"{shown_token(before)}[{shown_token(peak)}]"

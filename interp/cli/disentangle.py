@@ -8,7 +8,7 @@ import click
 
 from dashboards.disentanglement_view import disentanglement_page
 from interp.cli.evaluate import SEED
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, print_page
 from interp.errors import ConfigError
 from interp.recording import progress_of_stages
 from interp.storage import make_folder, write_json, write_text
@@ -96,8 +96,10 @@ def command(
         write_text(page, disentanglement_page(reports))
     if as_json:
         print_facts("", held, as_json=True)
-    else:
-        _print(reports)
+        return
+    _print(reports)
+    if page is not None:
+        print_page(page)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

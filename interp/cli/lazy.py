@@ -1,4 +1,4 @@
-"""Groups of commands whose modules are read when a command is used: a list of them need not wait for torch."""
+"""Groups of commands that tell what each does in full; of some, modules are read when a command is used."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -7,8 +7,18 @@ from typing import Any
 import click
 
 
+class ToldGroup(click.Group):
+    """A group whose help gives the first sentence of each command whole, however long."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A line or more for each."""
+        names = self.list_commands(ctx)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=1000)) for name in names])
+
+
 class LazyGroup(click.Group):
-    """A group of commands, each the `command` of a module that is named beside what its line of help says."""
+    """A group whose list need not wait for torch: each is the `command` of a module, named beside its line of help."""
 
     def __init__(self, *given: Any, modules: Mapping[str, tuple[str, str]], **more: Any) -> None:
         super().__init__(*given, **more)

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from interp.cli.evaluate import COUNT
+from interp.cli.lazy import ToldGroup
 from interp.cli.options import ConfigCommand, config_options, overrides_from
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, shown_token
 from interp.errors import ConfigError
 from interp.lenses.config import LensConfig
 from interp.lenses.divergence import LensDivergence
@@ -52,7 +53,7 @@ Examples:
 """
 
 
-@click.group("lens", epilog=_EXAMPLES)
+@click.group("lens", cls=ToldGroup, epilog=_EXAMPLES)
 def command() -> None:
     """What inner layers already say of the tokens to come: logit lens, tuned lens, Future Lens.
 
@@ -181,7 +182,7 @@ def _print_text(grid: LensGrid) -> None:
     """A line for each token and a column for each layer: texts are longer than models are deep."""
     columns = ("", *map(layer_name, grid.hooks))
     rows = [
-        (repr(grid.text(token)), *(repr(grid.text(int(top))) for top in grid.top[:, position, 0, 0]))
+        tuple(shown_token(grid.text(int(one))) for one in (token, *grid.top[:, position, 0, 0]))
         for position, token in enumerate(grid.tokens)
     ]
     # A title of the table's own would be broken to its width.

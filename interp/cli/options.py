@@ -82,8 +82,10 @@ def _plain(text: str, field: FieldInfo) -> Any:
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _kinds(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return typing.get_args(annotation)
+        return tuple(kind for held in typing.get_args(annotation) for kind in _kinds(held))
     return (annotation,)
 
 

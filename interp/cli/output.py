@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from interp.errors import ConfigError
-from interp.storage import make_folder
 
 PIPE_WIDTH = 140
 
@@ -54,11 +53,24 @@ def print_grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
+def print_page(page: Path) -> None:
+    """Say where a page was written, as a browser opens it."""
+    print(f"page  {page.resolve().as_uri()}")
+
+
+def shown_token(text: str) -> str:
+    """A token whose spaces and line ends can be seen."""
+    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+
+
 def make_place(path: Path, flag: str) -> Path:
     """Make the folder that a file is to be written into; told before the work that would otherwise be lost.
 
     Raises: ConfigError if a folder stands where the file should; StorageError if there can be none.
     """
+    # Files are written with torch, which a wrong flag and --help need not wait for.
+    from interp.storage import make_folder
+
     if path.is_dir():
         raise ConfigError(f"{flag}: got {path}, which is a folder; give a file in it, such as {path / 'report.html'}")
     make_folder(path.parent)

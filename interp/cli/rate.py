@@ -8,7 +8,7 @@ import click
 from dashboards.rate_page import MATCHED_BITS, measured_columns, merits_row, rate_page
 from dashboards.rate_view import title
 from interp.cli.evaluate import COUNT, SEED
-from interp.cli.output import json_option, make_place, print_facts, print_grid
+from interp.cli.output import json_option, make_place, print_facts, print_grid, print_page
 from interp.recording import progress_of_stages
 from interp.storage import write_text
 from interp.studies.rate_runs import RateSettings, run_rates
@@ -91,7 +91,7 @@ def command(
     else:
         _print(found)
         if page is not None:
-            print(page.resolve().as_uri())
+            print_page(page)
 
 
 def _settings(*, tokens: int, ce_tokens: int, no_ce: bool, detection_tokens: int | None, **others: Any) -> RateSettings:

@@ -4,11 +4,8 @@ from pathlib import Path
 
 import click
 
-from dashboards.report import report_run
 from interp.cli.output import json_option, print_facts
 from interp.errors import ConfigError
-from interp.runs import RunFolder
-from saes.feature_files import HEAD_FILE, read_head
 
 _EXAMPLES = """\b
 Examples:
@@ -35,11 +32,16 @@ def command(
     the decoder's map. The file opens from disk, without network. What is missing (evaluation, features, map) is
     computed first.
     """
+    # Torch and plotly are slow to import: --help and a wrong flag need not wait for them.
+    from interp.runs import RunFolder
+
+    run = RunFolder.open(run_folder)
+    from dashboards.report import report_run
     from interp.cli.evaluate import COUNT
 
     n_tokens = COUNT.convert("200k" if tokens is None else tokens, None, None)
     if tokens is not None:
-        _check_tokens(RunFolder.open(run_folder).features, n_tokens)
+        _check_tokens(run.features, n_tokens)
     path = report_run(run_folder, out=out, n_tokens=n_tokens, model_name=model_name, device=device)
     facts = {"report": str(path), "bytes": path.stat().st_size, "open": path.resolve().as_uri()}
     print_facts("Report", facts, as_json=as_json)
@@ -47,6 +49,8 @@ def command(
 
 def _check_tokens(features: Path, n_tokens: int) -> None:
     """Raises: ConfigError if the run has features, from other than `n_tokens` tokens: they would be shown instead."""
+    from saes.feature_files import HEAD_FILE, read_head
+
     if not (features / HEAD_FILE).exists():
         return
     then = read_head(features).get("provenance", {}).get("settings", {}).get("n_tokens")

@@ -122,7 +122,7 @@ def _print_results(folder: SweepFolder, results: SweepResults, page: Path, *, as
         facts = {"sweep": str(folder.path), "report": str(page), **results.to_json()}
         print_facts("Sweep", facts, as_json=True)
         return
-    columns = ["", "EV", "L0", "ΔCE", "dead", "tokens/s"]
+    columns = ["", "EV", "L0", "ΔCE", "dead", "step, tokens/s"]
     print_grid(f"Sweep {folder.path}", columns, [_row(member) for member in results.members])
     cost = results.cost
     shown = {

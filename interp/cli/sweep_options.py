@@ -8,7 +8,7 @@ import click
 
 from dashboards.effects_page import write_effects_page
 from interp.cli.evaluate import COUNT
-from interp.cli.output import json_option, print_facts, print_grid
+from interp.cli.output import json_option, print_facts, print_grid, print_page
 from interp.component_values import Dictionaries, strongest_features
 from interp.effects import EffectGrid
 from interp.errors import ConfigError
@@ -146,6 +146,8 @@ def deliver(
         # A table's own title is broken to its width.
         print(f"{name}: {grid.method}, {grid.outcome}; {means}; {grid.n_prompts} prompts")
         print_grid("", (*(axis.name for axis in grid.axes), "effect", "95% interval"), rows)
+    if out is not None:
+        print_page(out / "page.html")
 
 
 def _interval(between: tuple[float, float] | None) -> str:

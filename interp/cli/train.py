@@ -43,16 +43,18 @@ def command(config_file: Path | None, resume: bool, resume_from: str | None, as_
     config = TrainConfig.load(config_file, overrides_from(TrainConfig, flags))
     goes_on = resume or resume_from is not None
     with opened_ranks() as ranks:
+        finished = resume and resume_from is None and _is_finished(RunFolder(config.out))
         if ranks.n > 1:
             run = train_on_ranks(config, ranks, resume=goes_on, resume_from=resume_from)
         else:
             run = train(config, resume=goes_on, resume_from=resume_from)
         if ranks.first:
-            _tell(run, as_json=as_json)
+            title = f"{run.name} was finished already: nothing was trained" if finished else f"Trained {run.name}"
+            print_facts(title, summary(run), as_json=as_json)
 
 
-def _tell(run: RunFolder, *, as_json: bool) -> None:
-    print_facts(f"Trained {run.name}", summary(run), as_json=as_json)
+def _is_finished(run: RunFolder) -> bool:
+    return run.started and run.manifest().status == "finished"
 
 
 def summary(run: RunFolder) -> dict[str, Any]:

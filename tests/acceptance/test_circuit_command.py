@@ -62,10 +62,12 @@ def test_features_of_two_hooks_become_a_circuit_with_curves_and_a_page(folder, b
 
 def test_components_need_no_run(folder):
     given = ["--prompts", str(folder / "pairs.jsonl"), "--steps", "2", "--random", "2", "--nodes", "0.1"]
+    given += ["--out", str(folder / "components")]
     result = CliRunner().invoke(cli, ["circuit", *given])
     assert result.exit_code == 0, result.output
     assert "embed" in result.stdout
     assert "Faithfulness on 4 held-out pairs, heads and MLPs" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"page  {(folder / 'components' / 'circuit.html').as_uri()}"
 
 
 def test_attribution_is_told_beside_patching(folder):
@@ -75,7 +77,9 @@ def test_attribution_is_told_beside_patching(folder):
     checks = json.loads((folder / "attribution" / "attribution.json").read_text())["checks"]
     assert [check["direction"] for check in checks] == ["denoising", "noising"]
     assert all(check["correlation"] > 0.8 for check in checks)
-    assert (folder / "attribution" / "attribution.html").exists()
+    page = folder / "attribution" / "attribution.html"
+    assert page.exists()
+    assert result.stdout.splitlines()[-1] == f"page  {page.as_uri()}"
 
 
 def test_mistakes_are_told_in_one_line(folder, capsys):

@@ -104,6 +104,7 @@ def test_steering_is_held_against_random_codes(folder, inspected, tmp_path):
     assert held.codes == (code,)
     assert len(held.controls) == 2
     assert "random codes" in out.output
+    assert out.output.splitlines()[-1] == f"page  {(tmp_path / 'steering.html').as_uri()}"
     page = (tmp_path / "steering.html").read_text()
     summary = json.loads(re.search(r'id="summary">(.*?)</script>', page, re.DOTALL).group(1))
     parts = {part["name"]: part for part in summary["parts"]}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -80,8 +81,13 @@ def test_texts_of_one_kind_are_not_separated(folder):
     assert found["n_discoveries"] == 0
 
 
-def test_the_table_names_both_sides(folder):
-    told = _contrast(folder, "dogs.txt", "cats.txt", "--run", str(folder / "run"), "--draws", "1000", "--top", "3")
+def test_the_table_names_both_sides_and_the_page(folder):
+    page = folder / "told.html"
+    told = _contrast(folder, "dogs.txt", "cats.txt", "--run", str(folder / "run"), "--draws", "1000", "--top", "3",
+                     "--page", str(page))  # fmt: skip
+    # The strongest token is marked in what is cut out around it.
+    assert re.search(r"\[␣?\w+\]\s*$", told, re.MULTILINE)
+    assert told.splitlines()[-1] == f"page  {page.as_uri()}"
     assert "dogs.txt, 40 documents" in " ".join(told.split())
     assert "false-discovery rate of 5%" in " ".join(told.split())
 

@@ -71,10 +71,12 @@ def test_every_arm_is_measured_and_the_page_draws_itself(folder):
 
 def test_one_factor_alone_leaves_modularity_undefined(folder):
     arguments = [str(folder / "run"), "--concepts", str(folder / "concepts.jsonl"), "--sets", "kinds", "--halves", "2"]
+    arguments += ["--page", str(folder / "told.html")]
     result = CliRunner().invoke(cli, ["disentangle", *arguments])
     assert result.exit_code == 0, result.output
     line = next(line for line in result.stdout.splitlines() if line.split()[:1] == ["modularity"])
     assert line.count("not defined") == 5
+    assert result.stdout.splitlines()[-1] == f"page  {(folder / 'told.html').as_uri()}"
 
 
 def test_words_of_a_treebank_are_labels_too(folder):

@@ -68,7 +68,7 @@ def test_text_from_a_pipe_and_chosen_features(run, tmp_path, monkeypatch, capsys
         (["--texts", "lines.txt", "--features", "1,64"], "got feature 64; the SAE has 64 features"),
         (["--texts", "lines.txt", "--features", "one"], "feature numbers"),
         (["--texts", "lines.txt", "--model", "other"], "differs from the one the run was trained on"),
-        (["--texts", "texts.jsonl", "--text-field", "story"], "no field 'story'"),
+        (["--texts", "texts.jsonl", "--text-field", "story"], "name the right one with --text-field"),
         (["--texts", "lines.txt", "--unit", "word"], "word"),
     ],
 )

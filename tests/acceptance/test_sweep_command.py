@@ -139,6 +139,10 @@ def test_a_report_made_again_says_the_same_and_evaluates_nothing_twice(swept, ca
     assert told["report"] == str(swept / "sweep_report.html")
     assert (swept / "sweep_results.json").read_bytes() == before
     assert [(run / "evaluation.json").stat().st_mtime_ns for run in _runs(swept).values()] == stamps
+    # The rate is called what the page calls it.
+    assert main(["sweep", "--report", str(swept), "--eval-tokens", "300"]) == 0
+    assert "step, tokens/s" in capsys.readouterr().out
+    assert "step, tokens/s" in (swept / "sweep_report.html").read_text()
 
 
 @pytest.mark.browser
