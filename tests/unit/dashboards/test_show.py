@@ -10,6 +10,7 @@ from dashboards.show import LensView, RunView, show
 from dashboards.shown import SHOWN
 from dashboards.theme import DARK, LIGHT
 from dashboards.titles import titled
+from dashboards.watch_run import what_it_is
 from interp.effects import Axis, EffectGrid
 from interp.errors import ArtifactError, ConfigError
 from interp.lenses.config import LensConfig
@@ -137,3 +138,9 @@ def test_a_title_takes_room_of_its_own(theme):
     assert figure.layout.title.subtitle.font.color == theme.muted
     bare.update_layout(height=400, legend={"yref": "container", "y": 1})
     assert titled(bare, ("A", "b"), theme).layout.legend.y < 1 - 40 / 460
+
+
+def test_the_page_of_a_training_calls_no_codebook_an_sae():
+    settings = {"architecture": "codebook", "codebook_variant": "plain", "d_sae": 64}
+    assert what_it_is({"sae": settings})[0] == "Plain codebook"
+    assert what_it_is({"sae": settings | {"architecture": "topk"}})[0] == "TopK SAE"
