@@ -7,9 +7,9 @@ const TRAINING = [
   ["loss", "Loss", "on the training stream; each prefix apart where there are several"],
   ["variance", "Explained variance", "on the training stream"],
   ["l0", "L0", "active features per token"],
-  ["dead", "Dead features", "not fired for the share of training tokens that the config names"],
+  ["dead", "Dead features", "not fired for a share of the training tokens"],
   ["schedule", "Learning rate and gradient norm", "before clipping"],
-  ["throughput", "Throughput", "tokens per second above; below the shares of the time: text, language model, shuffle, step"],
+  ["throughput", "Throughput", "tokens per second, and shares of the time"],
   ["timeline", "Where the time went", "the language model, its text, shuffling and the SAE's steps"],
 ];
 
@@ -39,5 +39,5 @@ export function training(summary, figures) {
 // On how much text, where the run says.
 function deadNote({ never_fired: { rows } }, otherwise) {
   const own = rows.find(({ key }) => key === "training");
-  return own ? `at each step, those that have not fired on the ${own.n_tokens.toLocaleString("en-US")} tokens before it` : otherwise;
+  return own ? `not fired on the ${own.n_tokens.toLocaleString("en-US")} training tokens before` : otherwise;
 }

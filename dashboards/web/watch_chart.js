@@ -59,7 +59,7 @@ class Chart {
     this.where = h("span", { class: "muted" });
     this.picture = svg("svg", { role: "img", "aria-label": this.title, height: HEIGHT });
     const head = h("figcaption", {}, h("span", { class: "name" }, this.title), this.where, this.value);
-    this.element = h("figure", { class: "chart", "data-name": this.name }, head, this.note ? h("p", { class: "muted" }, this.note) : null, this.picture);
+    this.element = h("figure", { class: "chart", "data-name": this.name }, head, this.note ? h("p", { class: "note" }, this.note) : null, this.picture);
     this.picture.addEventListener("pointermove", (event) => onPoint(this.nearest(event)));
     this.picture.addEventListener("pointerdown", (event) => onPoint(this.nearest(event)));
     this.picture.addEventListener("pointerleave", () => onPoint(null));

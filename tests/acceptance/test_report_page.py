@@ -34,7 +34,7 @@ def test_the_overview_says_what_it_is_how_good_and_how_to_repeat_it(visit):
     page = visit.open("#/overview")
     text = page.inner_text("main")
     for expected in (
-        "Matryoshka BatchTopK SAE of 256 features", "0.861", "[0.852–0.869]", "+0.109", "97.8%", "frozen decoder",
+        "Matryoshka BatchTopK SAE of 256 features", "0.861", "[0.852 to 0.869]", "+0.109", "97.8%", "frozen decoder",
         "not measured", "5b1f5b1f", "interp train configs/quickstart.yaml --out runs/invented",
     ):  # fmt: skip
         assert expected in text
@@ -126,9 +126,22 @@ def test_filters_sorting_and_keys_are_in_the_address(visit):
     page.wait_for_function(f"() => {chosen} === '{order[1]}'")
 
 
-def test_a_filter_that_is_not_understood_says_so(visit):
-    page = visit.open("#/features?q=weight+%3E+3")
-    assert 'no column "weight"; columns: feature, level' in page.inner_text(".count")
+@pytest.mark.parametrize("tab", ["features", "map"])
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [("weight+%3E+3", 'no column "weight"; columns: feature, level'), ("density+%3E", 'expected a value after ">"')],
+)
+def test_a_filter_that_is_not_understood_says_so_and_claims_nothing(visit, tab, query, words):
+    page = visit.open(f"#/{tab}?q={query}")
+    told = page.locator(".count.misunderstood")
+    expect(told).to_contain_text(f"Filter not understood: {words}")
+    expect(page.locator("article.feature")).to_be_visible()
+    assert "No feature matches" not in page.inner_text("main")
+    box, frame = told.bounding_box(), page.locator(".counted").bounding_box()
+    assert box["height"] <= frame["height"]
+    page.fill(".search >> visible=true", "density > 0")
+    expect(page.locator(".count.misunderstood")).to_have_count(0)
+    page.locator(".search >> visible=true").press("Enter")
     page.keyboard.press("?")
     expect(page.locator("dialog.help")).to_be_visible()
 
@@ -158,6 +171,99 @@ def test_on_a_narrow_screen_the_list_is_a_drawer(visit):
     page.wait_for_selector("#feature-5")
     expect(page.locator(".list")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= 800
+
+
+@pytest.mark.parametrize("tab", ["features", "tree", "map"])
+def test_an_open_drawer_leaves_the_tabs_in_reach_and_can_be_closed(visit, tab):
+    visit.page.set_viewport_size({"width": 700, "height": 900})
+    page = visit.open(f"#/{tab}")
+    drawer = page.locator(".list")
+    expect(drawer).to_be_visible()
+    head = page.locator("header").bounding_box()
+    assert drawer.bounding_box()["y"] >= head["y"] + head["height"] - 1
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(page.locator(".drawer-toggle")).to_be_focused()
+    page.click(".drawer-toggle")
+    expect(drawer).to_be_visible()
+    page.click(".drawer-head button")
+    expect(drawer).to_be_hidden()
+    page.click(".drawer-toggle")
+    page.click("nav[aria-label=pages] a:has-text('Overview')")
+    page.wait_for_selector(".overview")
+
+
+def test_the_mark_of_a_token_that_ends_within_a_ligature_has_a_width(visit):
+    page = visit.open("#/features/212")
+    page.wait_for_selector(".context-text")
+    widths = """where => {
+      const host = document.querySelector(where);
+      host.replaceChildren(...[" of", "f", " f", "i"].map(text => {
+        const token = document.createElement("span");
+        token.className = "tok";
+        token.append(text);
+        return token;
+      }));
+      return [...host.children].map(token => token.getBoundingClientRect().width);
+    }"""
+    # DejaVu Sans, which the tests' Chromium comes with, draws "ff" and "fi" as one glyph.
+    for where in (".context-text", "h2"):
+        assert min(page.evaluate(widths, where)) > 2
+
+
+def test_asking_for_a_token_leaves_every_column_in_sight(visit):
+    visit.page.set_viewport_size({"width": 1400, "height": 900})
+    page = visit.open("#/features?q=token+%3D+%22%E2%90%A3Lily%22&sort=-on_token")
+    page.wait_for_selector(".head .token_auc")
+    edges = "[...document.querySelectorAll('.head .cell')].map(cell => cell.getBoundingClientRect().right)"
+    frame = page.locator(".head-frame").bounding_box()
+    assert max(page.evaluate(edges)) <= frame["x"] + frame["width"]
+    assert page.evaluate("[...document.querySelectorAll('.head .cell')].every(c => c.scrollWidth <= c.clientWidth)")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"), [("nonsense", "No page at #/nonsense"), ("feature/12", "#/features/12?")]
+)
+def test_an_address_without_a_page_says_so(visit, address, words):
+    visit.open("#/overview")
+    page = visit.page
+    page.evaluate("address => { location.hash = '#/' + address }", address)
+    page.wait_for_selector(".nowhere")
+    assert words in page.inner_text("main")
+    assert page.title().endswith("no such page")
+    page.click(".nowhere a >> nth=0")
+    page.wait_for_selector(".nowhere", state="detached")
+
+
+def test_the_header_and_the_foot_are_whole(visit):
+    page = visit.open("#/overview")
+    for width in (1400, 900, 700):
+        page.set_viewport_size({"width": width, "height": 900})
+        cut = """[...document.querySelectorAll("header .part, footer code, footer span")]
+          .filter(part => part.offsetParent && part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 0)"""
+        assert page.evaluate(f"{cut}.map(part => part.textContent)") == []
+        about = page.locator("header .about")
+        if width == 1400:
+            assert page.evaluate("about => about.scrollHeight <= about.clientHeight + 1", about.element_handle())
+
+
+def test_a_features_figures_stand_in_full_rows(visit):
+    page = visit.open("#/features/212")
+    for width in (1400, 1100, 900, 700):
+        page.set_viewport_size({"width": width, "height": 900})
+        tops = page.evaluate("[...document.querySelectorAll('.numbers > div')].map(d => d.offsetTop)")
+        rows = [tops.count(top) for top in sorted(set(tops))]
+        assert len(tops) == 6
+        assert len(set(rows)) == 1
+
+
+def test_contexts_are_marked_at_both_ends_where_the_text_goes_on(visit, report):
+    """An invented window's peak stands where the pass puts one within a row, whose text thus goes on at both ends."""
+    page = visit.open("#/features/212")
+    page.wait_for_selector(".context")
+    page.keyboard.press("w")
+    page.wait_for_selector(".contexts.wide .context.wide")
+    expect(page.locator(".context >> nth=0 >> .goes-on")).to_have_count(2)
 
 
 QUERIES = [
@@ -303,6 +409,46 @@ def test_the_map_shows_living_features_and_leads_to_them(visit, report):
     )
     page.mouse.click(x + middle[0] / 2, y + middle[1] / 2)
     page.wait_for_selector(f"#feature-{other}")
+
+
+def test_shares_are_decimals_and_intervals_are_written_alike(browser, report, tmp_path):
+    run = load_run(report.parent)
+    density, interval = run.statistics.density.copy(), run.statistics.density_interval.copy()
+    density[:3], interval[:3] = (5e-6, 0.00042, 0.0231), ((1e-6, 9e-6), (0.0004, 0.00045), (0.0218, 0.0244))
+    path = tmp_path / "shares.html"
+    statistics = replace(run.statistics, density=density, density_interval=interval)
+    path.write_text(render(replace(run, statistics=statistics)), encoding="utf-8")
+    visit = Visit(browser, path)
+    for feature, words in enumerate(
+        ("0.00050%\ndensity (0.00010 to 0.00090%)", "0.042%\ndensity (0.040 to 0.045%)",
+         "2.31%\ndensity (2.18 to 2.44%)")
+    ):  # fmt: skip
+        page = visit.open(f"#/features/{feature}")
+        page.wait_for_selector(f"#feature-{feature}")
+        assert words in page.inner_text(".numbers")
+    visit.close()
+
+
+def test_the_overview_says_on_which_text_and_what_missed_its_aim(browser, report, tmp_path):
+    run = load_run(report.parent)
+    whole = {
+        "fvu": 0.1, "seed": 0, "hook": "h", "wanted_l0": 64.0, "prefixes": [], "null_arms": {},
+        "ce": dict.fromkeys(("clean", "zero", "mean", "sae", "delta", "kl"), 1.0)
+        | {"n_predicted": 5, "delta_interval": None, "recovered_vs_zero": None, "recovered_vs_mean": None},
+    }  # fmt: skip
+    other = {"dataset": "/texts/books.jsonl", "content_hash": "ab12" * 16, "split": {"used": "all"}}
+    path = tmp_path / "other.html"
+    changed = replace(run, evaluation=run.evaluation | whole | {"data": other})
+    path.write_text(render(changed), encoding="utf-8")
+    visit = Visit(browser, path)
+    page = visit.open("#/overview")
+    told = page.inner_text("main")
+    assert "412 documents: books.jsonl, all ab12ab12ab12. " in told
+    assert "The evaluation was not made on the run's held-out split: books.jsonl, all ab12ab12ab12." in told
+    assert "L0 is 32.1; training aimed at 64" in told
+    assert "aimed at 64" in page.get_attribute("header .key:has-text('L0')", "title")
+    assert "list of features: the run's training text\t200,000\t" in told
+    visit.close()
 
 
 def test_what_was_not_measured_says_so(browser, report, tmp_path):

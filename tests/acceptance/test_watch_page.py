@@ -101,6 +101,20 @@ def test_pointing_at_a_curve_reads_all_at_that_step_and_holds_the_page(browser, 
     visit.close()
 
 
+def test_a_curve_that_is_cut_off_says_where_and_how_low_it_goes(browser, tmp_path):
+    run = _begin(tmp_path / "run", n_rows=20)
+    writer = PageWriter(run.path)
+    writer.write()
+    visit = _visit(browser, writer.path)
+    told = visit.page.locator(".chart[data-name=variance] .cut")
+    expect(told).to_have_count(0)
+    _add(run, _rows(21, 22, explained_variance=-12.3))
+    writer.write()
+    visit.page.reload()
+    expect(told).to_have_text("cut off below -1; lowest \u221212.3")
+    visit.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1320])
 def test_the_page_fits_and_follows_the_system(browser, tmp_path, scheme, width):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.feature_records import WindowLimits, feature_records, used_tokens, window_limits
+from dashboards.feature_records import WindowLimits, feature_records, row_ends, used_tokens, window_limits
 from dashboards.numbers import five_digits, rounded
 from dashboards.packing import as_json, merge_windows, pack_features
 from dashboards.run_record import load_run
@@ -42,6 +42,17 @@ def test_windows_agree_with_the_statistics(statistics, records):
             assert window["document"] == stored.document[feature, rank]
             assert dict(window["fired"])[window["peak"]] == pytest.approx(window["value"], rel=5.5e-3)
             assert set(window["tokens"]) <= set(used_tokens(statistics).tolist())
+
+
+def test_windows_say_whether_their_row_of_text_ends_with_them():
+    """Rows of 40 tokens and of 5, windows of 9 cut as the pass cuts them."""
+    for length in (5, 40):
+        for place in range(length):
+            start = max(min(place - 6, length - 9), 0)
+            used = (start + np.arange(9) < length)[None, None]
+            ends = bool(row_ends(used, np.array([[place - start]]))[0, 0])
+            # A window in its usual place cannot tell whether it ends the row by chance.
+            assert ends == (start + 9 >= length) or place - start == 6
 
 
 def test_quantile_windows_name_their_band(statistics, records):

@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from dashboards import analysis_page, bundle, circuit_page, lens_page, report, shown
 from dashboards.contract import CONTRACT_VERSION, look_up, summary
 from dashboards.feature_contract import draw_sample, feature_table, has_levels, token_index, tree, tree_parents
+from dashboards.never_fired import never_fired
 from dashboards.packing import as_json, pack_json
 from dashboards.page import render
-from dashboards.provenance import footer
+from dashboards.provenance import essentials, footer
 from dashboards.run_record import load_run, read_metrics
 from dashboards.show import show
 from dashboards.tokens import VOCABULARY_FILE
@@ -63,6 +64,29 @@ def test_the_summary_tells_where_the_run_comes_from(told):
     assert told["command"] == "interp train configs/quickstart.yaml --out runs/invented"
     assert [group["title"] for group in told["provenance"]][:3] == ["Run", "Model", "Data"]
     assert told["config"].startswith("model: embedded")
+
+
+def test_each_count_of_dead_features_names_its_text(run):
+    rows = {row["key"]: row for row in never_fired(run)["rows"]}
+    dead = int((run.statistics.density == 0).sum())
+    assert rows["features"] == {
+        "key": "features", "text": "list of features: the run's training text", "n_tokens": 200_000, "n": dead,
+        "share": dead / 64,
+    }  # fmt: skip
+    assert rows["evaluation"]["text"] == "evaluation: the run's held-out split"
+    assert (rows["evaluation"]["n_tokens"], rows["evaluation"]["n"]) == (98_304, 2)
+    assert "training" not in rows
+    settings = run.config | {"sae": run.config["sae"] | {"dead_share": 0.05}, "tokens": 300_000}
+    told = {row["key"]: row for row in never_fired(replace(run, config=settings))["rows"]}["training"]
+    assert (told["text"], told["n_tokens"]) == ("training: its last 5% of tokens", 15_000)
+    assert told["n"] == run.metrics[-1]["dead"]
+
+
+def test_one_thread_is_singular(run):
+    for threads, words in ((1, "1 thread"), (2, "2 threads")):
+        hardware = {"processor": "CPU", "threads": threads}
+        told = replace(run, manifest=run.manifest.model_copy(update={"hardware": hardware}))
+        assert dict(essentials(told))["hardware"] == f"CPU, {words}"
 
 
 def test_a_run_that_was_only_begun_is_told_as_not_measured(tmp_path):

@@ -133,6 +133,8 @@ def test_a_chart_for_every_metric_and_none_without():
     }  # fmt: skip
     marks = {chart["name"]: chart["marks"] for chart in charts(["l0"], Expected(k=32.0))}
     assert marks["l0"] == ({"value": 32.0, "label": "k"},)
+    notes = {chart["name"]: chart["note"] for chart in charts(["pace", "share_update"], Expected(block_tokens=4096))}
+    assert notes == dict.fromkeys(("pace", "time"), "means of the last 5 intervals or more and 8,192 tokens")
 
 
 def test_the_state_of_a_run_is_told(tmp_path):
