@@ -174,8 +174,18 @@ def answer_token(model: Model, text: str) -> int:
     ids: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         pieces = model.tokenizer.convert_ids_to_tokens(ids)
-        raise DataError(f"got answer {text!r}, which is the tokens {pieces}; expected one token, mostly ' word'")
+        raise DataError(
+            f"got answer {text!r}, which is the tokens {pieces}; expected one token; {_instead(model, text)}"
+        )
     return ids[0]
+
+
+def _instead(model: Model, text: str) -> str:
+    """The form of a text that is one token, with a space before it or without: tokenizers differ in which it is."""
+    for form in (f" {text.strip()}", text.strip()):
+        if form != text and len(model.tokenizer(form, add_special_tokens=False)["input_ids"]) == 1:
+            return f"give {form!r}, which is one"
+    return "give another word, which this tokenizer holds as one"
 
 
 def _framed(model: Model, text: str, *, add_bos: bool) -> list[int]:

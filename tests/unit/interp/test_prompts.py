@@ -1,9 +1,11 @@
-"""Prompts begin with BOS once, as rows of text do."""
+"""Prompts begin with BOS once, as rows of text do; answers are one token each."""
 
 import pytest
 
 from interp.datasets import DataConfig, open_stream
-from interp.prompts import encode_prompts
+from interp.errors import DataError
+from interp.models import load_model
+from interp.prompts import answer_token, encode_prompts
 from tests.families import tiny_model
 from tests.texts import write_jsonl
 
@@ -28,3 +30,13 @@ def test_prompts_and_rows_of_text_are_the_same_tokens(tmp_path):
         path = write_jsonl(tmp_path / "t.jsonl", [text])
         batch = next(open_stream(str(path), model, DataConfig(context_size=16), split="all").iter_pass())
         assert encode_prompts(model, [text]).token_ids.tolist() == batch.token_ids.tolist()
+
+
+def test_an_answer_of_several_tokens_is_told_with_the_form_that_is_one(data_folder):
+    """SentencePiece puts the space before a word itself: " she" is a space and " she"."""
+    model = load_model(str(data_folder / "models" / "stories260K"))
+    with pytest.raises(DataError, match=r"got answer ' she', which is the tokens .*; give 'she', which is one$"):
+        answer_token(model, " she")
+    assert answer_token(model, "she") == model.tokenizer.convert_tokens_to_ids("▁she")
+    with pytest.raises(DataError, match="give another word"):
+        answer_token(model, "elephants")
