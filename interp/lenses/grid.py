@@ -23,6 +23,7 @@ from interp.lenses.logit import Reconstruct, lens_hooks, logit_lens
 from interp.lenses.tuned import TunedLens
 from interp.models import Model
 from interp.storage import read_json, write_json
+from interp.token_text import token_text
 
 SCHEMA_VERSION = 1
 N_SHOWN = 5
@@ -243,5 +244,5 @@ def _of_logits(
     top, probability = found.indices.cpu().numpy(), found.values.double().cpu().numpy()
     tokens = tuple(token_ids[0].tolist())
     named = sorted({*tokens, *np.unique(top).tolist()})
-    vocabulary = {token: str(model.tokenizer.decode([token])) for token in named}
+    vocabulary = {token: token_text(model.tokenizer, token) for token in named}
     return LensGrid(method, tuple(hooks), tokens, top, probability, vocabulary, {"model": model.name, **facts})

@@ -32,6 +32,7 @@ from interp.side_effects import neutral_rows
 from interp.steered_text import steered_texts
 from interp.steering import Progress, adding, dose_response, reach
 from interp.steering_results import DoseResponse
+from interp.token_text import token_text
 from saes import open_sae
 from saes.token_sample import iter_sample
 
@@ -201,7 +202,7 @@ def promoted_outcome(
         edits = {direction.hook: adding(direction.vector[None] * most, keep)}
         after = last_outputs(model, choosing, edits)
     promoted = (_centred(after) - _centred(before)).mean(0).topk(N_PROMOTED).indices
-    words = ", ".join(repr(model.tokenizer.decode([token])) for token in promoted.tolist()[:3])
+    words = ", ".join(repr(token_text(model.tokenizer, token)) for token in promoted.tolist()[:3])
     name = f"mean logit of {N_PROMOTED} tokens it raises ({words}, …)"
     return scored, Outcome(name, "logits", lambda outputs, _: _centred(outputs)[:, promoted].mean(1))
 

@@ -77,4 +77,4 @@ def test_it_saves_loads_and_prints(tmp_path):
     assert (again.tokens, again.hooks, again.vocabulary) == (grid.tokens, grid.hooks, grid.vocabulary)
     assert np.array_equal(again.top, grid.top)
     np.testing.assert_allclose(again.probability, grid.probability, atol=5e-6)
-    assert "<th>w30</th>" in grid._repr_html_()
+    assert "<th> w30</th>" in grid._repr_html_()
