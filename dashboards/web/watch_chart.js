@@ -133,7 +133,7 @@ class Chart {
     const y = this.y(this.floor);
     return [
       svg("line", { class: "mark", x1: MARGIN.left, x2: this.right, y1: y, y2: y }),
-      svg("text", { class: "tick cut", x: this.right, y: y - 4, "text-anchor": "end" }, `cut off below ${short(this.floor)}; lowest ${written(this.kind, lowest)}`),
+      svg("text", { class: "tick cut", x: this.right, y: y - 4, "text-anchor": "end" }, `cut off below ${short(this.floor).replace("-", "\u2212")}; lowest ${written(this.kind, lowest)}`),
     ];
   }
 

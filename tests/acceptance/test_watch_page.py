@@ -111,7 +111,7 @@ def test_a_curve_that_is_cut_off_says_where_and_how_low_it_goes(browser, tmp_pat
     _add(run, _rows(21, 22, explained_variance=-12.3))
     writer.write()
     visit.page.reload()
-    expect(told).to_have_text("cut off below -1; lowest \u221212.3")
+    expect(told).to_have_text("cut off below \u22121; lowest \u221212.3")
     visit.close()
 
 

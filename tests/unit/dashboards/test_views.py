@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from dashboards import bundle
+from dashboards import analysis_page, bundle, circuit_page, lens_page
 from dashboards.activation_view import activation_figure
 from dashboards.density_view import density_figure
 from dashboards.map_view import map_figure
@@ -176,3 +176,12 @@ def _luminance(colour):
     channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_tokens_are_drawn_without_ligatures_on_every_page():
+    """The pages' sheets begin with base.css; the probes' page has one of its own."""
+    sheets = [bundle.STYLES, bundle.WATCH_STYLES, bundle.SWEEP_STYLES, analysis_page.STYLES, circuit_page.STYLES]
+    assert {names[0] for names in [*sheets, lens_page.STYLES]} == {"base.css"}
+    for name, selector in (("base.css", "body"), ("probes.css", r"\.token")):
+        (rule,) = re.findall(rf"^{selector} ?{{([^}}]*)}}", bundle.read_web(name), re.MULTILINE)
+        assert re.search(r"font-variant-ligatures: ?none", rule)
