@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.code import ActivationBatch
+from interp.errors import ConfigError
 from interp.studies.matryoshka_toy import METRICS, collect, run_toy, set_threshold
 from interp.studies.toy_training import ARMS, AverageKSAE, ToyConfig, reorder, train_arm
 from saes.architectures import create_sae
@@ -126,7 +127,7 @@ def test_reordering_changes_no_reconstruction_and_moves_the_optimiser_along():
 
 
 def test_an_l0_that_is_not_positive_is_refused():
-    with pytest.raises(ValueError, match="eval_l0"):
+    with pytest.raises(ConfigError, match="eval_l0: got"):
         ToyConfig(eval_l0=())
 
 
