@@ -76,7 +76,10 @@ class RunManifest(Config):
         )
 
 
-_WRITTEN = ("sae", "checkpoints", "metrics.jsonl", "features", "evaluation.json", "sweep.json")
+_WRITTEN = (
+    "sae", "model", "lens", "codebooks", "corpus.jsonl.gz", "checkpoints", "metrics.jsonl", "features",
+    "evaluation.json", "sweep.json",
+)  # fmt: skip
 """What runs of all kinds leave in their folder after the manifest: without one, it is somebody else's."""
 
 
@@ -309,7 +312,7 @@ def nothing_left(folder: Path) -> Iterator[None]:
 
     def take_out() -> None:
         for path in set(folder.iterdir()) - (before or set()) if folder.is_dir() else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         if before is None and folder.is_dir():
             folder.rmdir()
 

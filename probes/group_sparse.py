@@ -117,6 +117,8 @@ class _Problem:
 
 def _largest_singular_value(z: Inputs, shift: Float[ndarray, " d"]) -> float:
     """Of z less `shift` in every row, which is never written out."""
+    if abs(z).sum() == 0:
+        return 0.0
     if min(z.shape) == 1:
         return float(np.linalg.norm((z.toarray() if issparse(z) else z) - shift))
 

@@ -2,13 +2,13 @@
 
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from interp.datasets import Split, TokenStream
-from interp.errors import InterpError
+from interp.errors import ArtifactError, InterpError
+from interp.hub_documents import former_hash
 from interp.overlap import not_measured
 from interp.recording import ProgressLines
 from interp.runs import RunFolder
@@ -59,20 +59,31 @@ def write_evaluation(
 
 def _place(run: RunFolder, result: Evaluation) -> Path:
     """evaluation.json, unless that holds the run's own held-out text and this is of another."""
-    own = run.manifest().data
-    if not run.evaluation_path.exists() or _is_of(own, result):
+    before = _before(run)
+    if before is None or _is_own(run, result) or not _is_own(run, before):
         return run.evaluation_path
-    if not _is_of(own, Evaluation.from_json(read_json(run.evaluation_path))):
-        return run.evaluation_path
-    text, split = Path(str(result.data.get("dataset"))).stem, result.data.get("split", {}).get("used")
-    return run.path / f"evaluation_{re.sub(r'[^A-Za-z0-9-]+', '-', text)}_{split}.json"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", str(result.data.get("dataset")).rpartition("/")[2])
+    split, digest = result.data.get("split", {}).get("used"), str(result.data.get("content_hash"))[:8]
+    return run.path / f"evaluation_{name}_{split}_{digest}.json"
 
 
-def _is_of(data: Mapping[str, Any] | None, result: Evaluation) -> bool:
-    """Whether it was made on the held-out part of this text, as far as either tells."""
-    known = (data or {}).get("content_hash")
-    same = known is None or known == result.data.get("content_hash")
-    return bool(same and result.data.get("split", {}).get("used", "heldout") == "heldout")
+def _before(run: RunFolder) -> Evaluation | None:
+    """What was measured before; None too where that cannot be read: what is measured now takes its place."""
+    if not run.evaluation_path.exists():
+        return None
+    try:
+        return Evaluation.from_json(read_json(run.evaluation_path))
+    except ArtifactError:
+        return None
+
+
+def _is_own(run: RunFolder, result: Evaluation) -> bool:
+    """Whether it was made on the part of the run's text that it was not trained on, as far as either tells."""
+    own = run.manifest().data or {}
+    share = own.get("split", {}).get("heldout_share")
+    known = {own.get("content_hash"), former_hash(str(own.get("dataset")))}
+    same = own.get("content_hash") is None or result.data.get("content_hash") in known
+    return same and result.data.get("split", {}).get("used", "heldout") == ("all" if share == 0 else "heldout")
 
 
 def _overlap(parts: RunParts, evaluated: TokenStream) -> dict[str, Any]:
@@ -88,9 +99,9 @@ def _overlap(parts: RunParts, evaluated: TokenStream) -> dict[str, Any]:
 
 def _with_known_arms(run: RunFolder, result: Evaluation) -> Evaluation:
     """Null arms that were measured before on the same text stay beside the new figures."""
-    if not run.evaluation_path.exists():
+    before = _before(run)
+    if before is None:
         return result
-    before = Evaluation.from_json(read_json(run.evaluation_path))
     # Facts that the earlier evaluation did not record yet do not count.
     then = {key: value for key, value in before.data.items() if key != "overlap_with_training"}
     now = {key: result.data.get(key) for key in then}
@@ -115,7 +126,8 @@ def evaluate_parts(
         )
     # A run that holds no trained SAE of a config's architecture says what it holds.
     held = parts.run.manifest().results
-    return replace(result, architecture=held.get("architecture", result.architecture), wanted_l0=_wanted_l0(parts))
+    wanted = _wanted_l0(parts) if dataset is None else None
+    return replace(result, architecture=held.get("architecture", result.architecture), wanted_l0=wanted)
 
 
 def _wanted_l0(parts: RunParts) -> float | None:

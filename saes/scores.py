@@ -122,8 +122,8 @@ class Evaluation:
         """What to say where L0 is far from what training aimed at; None where it is near, or aimed at nothing."""
         if self.wanted_l0 is None or 1 / FAR_OFF < self.l0 / self.wanted_l0 < FAR_OFF:
             return None
-        what = f"training aimed at {self.wanted_l0:g}: the run was too short to settle there; give it more tokens"
-        return f"{what}, or for batch_topk and matryoshka --sae.threshold-rate 0.1"
+        aim = f"training aimed at {self.wanted_l0:g}: the run may have been too short to settle there"
+        return f"{aim}; give it more tokens, or for batch_topk and matryoshka --sae.threshold-rate 0.1"
 
     def as_arm(self) -> ArmScore:
         """The figures told when this evaluation is a null arm of another."""

@@ -118,12 +118,10 @@ def train(config: TrainConfig, *, resume: bool = False, resume_from: str | None 
 
 
 def tell_repeats(batches: ShuffledActivations) -> None:
-    """Say on standard error where a run has read its text more than once."""
-    if n_read := batches.cursor().get("source_epoch", 0):
-        text = (
-            f"the text was read {n_read} times and more, being shorter than --tokens; give more text, or fewer tokens"
-        )
-        print(f"train: {text}", file=sys.stderr, flush=True)
+    """Say on standard error where a run has read its source more than once."""
+    if batches.n_passes:
+        told = f"its text or activations were read {batches.n_passes} times over, being fewer than --tokens"
+        print(f"train: {told}; give more, or fewer tokens", file=sys.stderr, flush=True)
 
 
 def shuffled(config: TrainConfig, origin: Origin) -> ShuffledActivations:

@@ -61,6 +61,12 @@ class ShuffledActivations:
         self._rest: tuple[Cursor, int, ActivationBatch] | None = None
         self._filled = False
 
+    @property
+    def n_passes(self) -> int:
+        """How many times the whole source had been read when the last activations were made."""
+        last = self._began if self._rest is None else self._rest[0]
+        return last.get("epoch", 0)
+
     def close(self) -> None:
         """Let go of the source, so that its threads end; the next batch would harvest the block again."""
         self.seek(self.cursor())

@@ -57,9 +57,10 @@ def negative_variance(rows: Rows, expected: Expected) -> Alert | None:
 def _ended_below_zero(rows: Rows, expected: Expected) -> Alert | None:
     if not rows or rows[-1]["explained_variance"] >= 0 or expected.progress(rows[-1]["step"]) != 1:
         return None
+    fell = any(row["explained_variance"] >= 0 for row in rows)
     now = _written(rows[-1]["explained_variance"])
     seen = f"The run ended at an explained variance of {now}: the mean alone reconstructs better"
-    advice = "give it more --tokens, or a higher --schedule.lr"
+    advice = "lower --schedule.lr: it was better before" if fell else "give it more --tokens, or a higher --schedule.lr"
     return alert("variance", "critical", seen, advice, since=rows[-1])
 
 

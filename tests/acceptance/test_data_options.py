@@ -71,8 +71,18 @@ def test_other_text_does_not_replace_the_figures_of_the_runs_own(model, tmp_path
     assert main(["evaluate", str(run), "--split", "train", "--tokens", "300"]) == 0
     assert "keeps the figures of the run's own held-out text" in capsys.readouterr().err
     assert read(run, "evaluation.json") == own
-    assert read(run, "evaluation_other-text_all.json")["data"]["dataset"] == str(other)
-    assert read(run, "evaluation_t_train.json")["data"]["split"]["used"] == "train"
+    found = {path.name.rsplit("_", 1)[0]: read(run, path.name)["data"] for path in run.glob("evaluation_*.json")}
+    assert found.keys() == {"evaluation_other-text-jsonl_all", "evaluation_t-jsonl_train"}
+    assert found["evaluation_other-text-jsonl_all"]["dataset"] == str(other)
+    assert found["evaluation_t-jsonl_train"]["split"]["used"] == "train"
+
+
+def test_a_damaged_evaluation_does_not_cost_the_new_one(model, tmp_path):
+    run = tmp_path / "run"
+    train(model, write_jsonl(tmp_path / "t.jsonl", tiny_texts(60, longest=40)), run)
+    (run / "evaluation.json").write_text("{}")
+    assert main(["evaluate", str(run), "--tokens", "300"]) == 0
+    assert read(run, "evaluation.json")["data"]["split"]["used"] == "heldout"
 
 
 def read(run, name):

@@ -116,6 +116,12 @@ def test_sparse_inputs_are_probed_as_the_same_inputs_written_out():
         np.testing.assert_allclose(one.probes["t"].score(x), other.probes["t"].score(x), atol=2e-3)
 
 
+@pytest.mark.parametrize("inputs", [np.ones((20, 3)), csr_array(np.ones((20, 3)))])
+def test_inputs_that_do_not_vary_are_used_by_nothing(inputs):
+    (fit,) = iter_group_sparse({"t": TaskExamples(inputs, np.arange(20) % 2, 2)}, shares=(0.1,))
+    assert fit.used["t"] == ()
+
+
 def test_a_fit_that_does_not_settle_is_told(monkeypatch):
     monkeypatch.setattr(group_sparse, "_MOST_STEPS", 3)
     rng = np.random.default_rng(0)

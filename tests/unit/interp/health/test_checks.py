@@ -128,6 +128,12 @@ def test_a_run_that_harvests_ahead_is_told_that_it_waits():
     assert [("--harvest.prefetch" in one.advice) for one in (plain, ahead)] == [True, False]
 
 
+def test_a_run_that_fell_below_zero_at_its_end_is_not_told_to_learn_faster():
+    fell = _consistent(changed("explained_variance", -0.5, last=3, n=20))
+    (told,) = [one for one in alerts(fell, replace(EXPECTED, n_steps=400)) if one.name == "variance"]
+    assert "lower --schedule.lr" in told.advice
+
+
 def test_every_check_has_its_trouble():
     for check in CHECKS:
         assert any(check(_consistent(rows), expected) for _, _, rows, expected, _ in TROUBLES.values()), check.__name__
