@@ -1,5 +1,6 @@
 """The `interp` command. Figures go to standard output, everything else to standard error."""
 
+import os
 import re
 import sys
 from importlib.metadata import version
@@ -87,6 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
         return done if isinstance(done, int) else 0
     except InterpError as error:
         return _say(_in_own_flags(str(error), words))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else " ".join(("interp", *_named(words)[0]))
         return _say(f"{error.format_message()} (see `{path} --help`)")
@@ -130,4 +134,11 @@ def _say(message: str) -> int:
 
 def run() -> None:
     """Entry point of the console script."""
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads, as `head` does, has had enough; what is left shall not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)

@@ -1,5 +1,7 @@
 """Ctrl-C: how to go on is told where there is something to go on with, and nowhere else."""
 
+import subprocess
+import sys
 from importlib import import_module
 
 import click
@@ -49,3 +51,20 @@ def test_the_same_command_is_advised_where_it_goes_on(words, goes_on, monkeypatc
     monkeypatch.setattr(command, "make_context", _interrupt)
     assert main(words) == 130
     assert ("the same command goes on" in capsys.readouterr().err) == goes_on
+
+
+@pytest.mark.parametrize("words", [[], ["study"]])
+def test_a_group_alone_prints_its_help_as_it_is(words, capsys):
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert told.out.startswith(f"Usage: {' '.join(['interp', *words])} [OPTIONS] COMMAND")
+    assert told.out.count("\n") > 10
+    assert told.err == ""
+
+
+def test_a_reader_that_has_had_enough_gets_no_traceback():
+    command = [sys.executable, "-m", "interp", "study"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode in (1, 2)
