@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from interp.code import ActivationBatch, Code
 from interp.distributed import ALONE, Ranks
-from interp.errors import ConfigError, NonFiniteError, ShapeError
+from interp.errors import ConfigError, ShapeError
+from interp.finite import check_finite
 from interp.loop import StepReport
 from saes.config import SAEConfig
 from saes.entries import Activated, DenseEntries, Entries, SparseEntries
@@ -31,6 +32,7 @@ from saes.step_report import Reconstruction as Reconstruction
 from saes.step_report import step_report
 from saes.wiring import Wiring
 
+Select = Callable[[Preactivations], Selection]
 CAUTION = 64
 """Steps until one is taken provisionally again, after one that had to be taken twice."""
 
@@ -172,16 +174,7 @@ class SAE(nn.Module, ABC):
 
         Raises: ShapeError as `centred` does; NonFiniteError for NaN or infinity.
         """
-        centred = self.centred(x)
-        # One reduction tells NaN and infinity from numbers without a mask of the tensor's size.
-        if not bool(torch.isfinite(centred.detach().sum(dtype=torch.float32))):
-            bad = int((~torch.isfinite(centred)).any(dim=1).sum())
-            if bad:
-                raise NonFiniteError(
-                    f"{', '.join(self.hooks_in)}: got {bad} of {x.shape[0]} tokens with NaN or infinite activations; "
-                    "load the model in float32 (--dtype float32), or leave these tokens out"
-                )
-        return centred
+        return check_finite(", ".join(self.hooks_in), self.centred(x))
 
     def check_input(self, x: Float[Tensor, "..."]) -> None:
         """Raises: ShapeError if x has another width than the dictionary."""
@@ -401,13 +394,6 @@ class SAE(nn.Module, ABC):
         return other
 
     @torch.no_grad()
-    def _selected(
-        self,
-        centred: Tensor,
-        w: Weights,
-        select: Callable[[Preactivations], Selection],
-        *,
-        provisional: bool = False,
-    ) -> Selection:
+    def _selected(self, centred: Tensor, w: Weights, select: Select, *, provisional: bool = False) -> Selection:
         dtype = torch.bfloat16 if self.config.encoder_dtype == "bfloat16" else centred.dtype
         return select(Preactivations(centred, w.encoder, w.bias, dtype, provisional))

@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from interp.code import ActivationBatch
 from interp.compiled import CompiledCapture
 from interp.config import Config
 from interp.datasets import TokenBatch, TokenStream
-from interp.errors import NonFiniteError
+from interp.finite import check_finite
 from interp.hooks import capture
 from interp.models import Model
 
@@ -152,22 +151,10 @@ def harvest_batch(
     mask = None if model.causal else moved.attention_mask
     keep = moved.keep
     captured = (read or plain_reader(model, hooks))(moved.token_ids, mask, position_ids(moved), keep)
-    acts = {hook: _finite(hook, x[keep]) for hook, x in captured.items()}
+    acts = {hook: check_finite(hook, x[keep]) for hook, x in captured.items()}
     return ActivationBatch(acts, moved.token_ids[keep], moved.document[keep], moved.position_ids[keep])
 
 
 def position_ids(batch: TokenBatch) -> Tensor | None:
     """Positions to hand to the model: needed only where packed documents restart them."""
     return batch.position_ids if batch.attention_mask is None else None
-
-
-def _finite(hook: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    # One reduction tells NaN and infinity from numbers without a mask of the tensor's size.
-    if not bool(torch.isfinite(x.sum(dtype=torch.float32))):
-        bad = int((~torch.isfinite(x)).any(dim=1).sum())
-        if bad:
-            raise NonFiniteError(
-                f"{hook}: {bad} of {x.shape[0]} tokens have NaN or infinite activations; "
-                "load the model in float32 (--dtype float32) or check its weights"
-            )
-    return x

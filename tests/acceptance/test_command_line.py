@@ -49,7 +49,8 @@ def test_a_mistaken_flag_is_explained_by_the_help_of_its_command(capsys, words, 
 
 def test_help_of_the_report_does_not_wait_for_torch():
     told = "import sys; from interp.cli import main; main(['report', '--help']); sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", told], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", told], check=False, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize(

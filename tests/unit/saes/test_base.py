@@ -204,7 +204,7 @@ def test_what_is_no_number_is_not_encoded_as_nothing(architecture: str, poison: 
     for grad in (True, False):
         with torch.set_grad_enabled(grad):
             assert sae.encode(x).n_rows == x.shape[0]
-            with pytest.raises(NonFiniteError, match=f"h: got 2 of {x.shape[0]} tokens with NaN or infinite"):
+            with pytest.raises(NonFiniteError, match=f"h: 2 of {x.shape[0]} tokens have NaN or infinite activations"):
                 sae.encode(x.index_fill(0, torch.tensor([3, 17]), poison))
 
 

@@ -198,5 +198,5 @@ def test_what_is_no_number_is_not_encoded_by_any_of_them(x, poison):
     poisoned[7, 3] = poison
     for name, sae in read.items():
         assert sae.encode(x).n_rows == 50, name
-        with pytest.raises(NonFiniteError, match="got 1 of 50 tokens"):
+        with pytest.raises(NonFiniteError, match="1 of 50 tokens have NaN or infinite activations"):
             sae.encode(poisoned)

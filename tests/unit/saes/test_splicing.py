@@ -244,7 +244,7 @@ def test_activations_that_are_no_numbers_are_not_replaced_by_numbers(llama, pois
         return {HOOK: lambda x: x.index_fill(1, torch.tensor([place]), poison)}
 
     # Edits of one hook compose from the outside in: the SAE reads what is poisoned.
-    told = pytest.raises(NonFiniteError, match="got 3 of 33 tokens")
+    told = pytest.raises(NonFiniteError, match="3 of 33 tokens have NaN or infinite activations")
     with edit(llama, poisoned(4)), saes.splice(llama, random_sae("topk")), told:
         _logits(llama, tokens)
     # BOS keeps its activations, whatever they are.
